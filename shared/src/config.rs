@@ -1,0 +1,384 @@
+//! Configuration: `config.default.toml`, then the file named by `WARREN_CONFIG`, then environment
+//! variables `WARREN__SECTION__KEY`. The documented defaults are the defaults, since they are this file.
+
+use crate::{address::Mailbox, kinds::AcceptDefaults, task::Queue};
+use secrecy::SecretString;
+use serde::Deserialize;
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+const DEFAULTS: &str = include_str!("../../config.default.toml");
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub service: Service,
+    pub log: Log,
+    pub database: Database,
+    pub broker: Broker,
+    pub http: Http,
+    pub accept: Accept,
+    pub limits: InputLimits,
+    pub outbox: Outbox,
+    pub rescue: Rescue,
+    pub retention: Retention,
+    pub worker: Worker,
+    pub mail: Mail,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    pub demo_kinds: bool,
+    pub shutdown_grace_s: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Json,
+    Pretty,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: SecretString,
+    pub pool_size: u32,
+    pub pool_timeout_ms: u64,
+    pub connect_timeout_s: u32,
+    pub statement_timeout_ms: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    pub url: SecretString,
+    pub heartbeat_s: u16,
+    pub connect_timeout_s: u64,
+    pub publish_window: usize,
+    pub confirm_timeout_s: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    pub listen: SocketAddr,
+    pub metrics_listen: SocketAddr,
+    pub workers: usize,
+    pub max_connections: usize,
+    pub max_body_bytes: usize,
+    pub max_wait_s: u64,
+    pub max_waiting: usize,
+    pub max_page: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accept {
+    pub queue_capacity: usize,
+    pub max_batch: usize,
+    pub idempotency_hours: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputLimits {
+    pub max_recipients: usize,
+    pub max_subject_bytes: usize,
+    pub max_headers: usize,
+    pub max_tags: usize,
+    pub max_tag_bytes: usize,
+    pub max_attempts: u16,
+    pub max_schedule_days: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outbox {
+    pub relay_after_ms: u32,
+    pub relay_again_ms: u32,
+    pub relay_batch: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rescue {
+    pub lease_s: u64,
+    pub heartbeat_s: u64,
+    pub reconcile_s: u64,
+    pub lost_after_s: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    pub finished_days: u32,
+    pub batch: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Worker {
+    pub http_listen: SocketAddr,
+    pub threads: usize,
+    pub claim_batch: usize,
+    pub settle_wait_ms: u64,
+    pub queues: WorkerQueues,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerQueues {
+    pub mail: WorkerQueue,
+    pub ai: WorkerQueue,
+    pub work: WorkerQueue,
+}
+
+impl WorkerQueues {
+    pub fn get(&self, queue: Queue) -> &WorkerQueue {
+        match queue {
+            Queue::Mail => &self.mail,
+            Queue::Ai => &self.ai,
+            Queue::Work => &self.work,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerQueue {
+    /// 0: this process does not consume the queue.
+    pub slots: usize,
+    pub prefetch: u16,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    pub default_from: String,
+    pub helo: String,
+    pub message_id_domain: String,
+    pub relays: BTreeMap<String, Relay>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Relay {
+    pub host: String,
+    #[serde(default = "relay_defaults::port")]
+    pub port: u16,
+    #[serde(default = "relay_defaults::tls")]
+    pub tls: TlsMode,
+    #[serde(default)]
+    pub username: String,
+    #[serde(default)]
+    pub password: SecretString,
+    #[serde(default)]
+    pub ca_file: String,
+    #[serde(default = "relay_defaults::connections")]
+    pub connections: usize,
+    #[serde(default = "relay_defaults::max_mails_per_connection")]
+    pub max_mails_per_connection: u32,
+    #[serde(default = "relay_defaults::max_idle_s")]
+    pub max_idle_s: u64,
+    #[serde(default = "relay_defaults::connect_timeout_s")]
+    pub connect_timeout_s: u64,
+    #[serde(default = "relay_defaults::command_timeout_s")]
+    pub command_timeout_s: u64,
+    #[serde(default = "relay_defaults::data_timeout_s")]
+    pub data_timeout_s: u64,
+}
+
+/// For relays other than `default`, which has its values in `config.default.toml`; the same ones.
+mod relay_defaults {
+    use super::TlsMode;
+    pub(super) const fn port() -> u16 {
+        25
+    }
+    pub(super) const fn tls() -> TlsMode {
+        TlsMode::Starttls
+    }
+    pub(super) const fn connections() -> usize {
+        16
+    }
+    pub(super) const fn max_mails_per_connection() -> u32 {
+        1000
+    }
+    pub(super) const fn max_idle_s() -> u64 {
+        30
+    }
+    pub(super) const fn connect_timeout_s() -> u64 {
+        10
+    }
+    pub(super) const fn command_timeout_s() -> u64 {
+        60
+    }
+    pub(super) const fn data_timeout_s() -> u64 {
+        120
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsMode {
+    None,
+    Starttls,
+    Implicit,
+}
+
+/// The configuration can't be used; says which key and why.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the configuration is not usable: {0}")]
+    Read(#[from] config::ConfigError),
+    #[error("the configuration is not usable: {key} {detail}")]
+    Value { key: &'static str, detail: String },
+}
+
+impl Config {
+    /// Reads the defaults, `WARREN_CONFIG` and the environment.
+    pub fn load() -> Result<Self, ConfigError> {
+        let environment = config::Environment::with_prefix("WARREN")
+            .prefix_separator("__")
+            .separator("__");
+        let mut builder = config::Config::builder()
+            .add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml));
+        if let Some(file) = std::env::var_os("WARREN_CONFIG") {
+            let file = std::path::PathBuf::from(file);
+            builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
+        }
+        Self::from(builder.add_source(environment))
+    }
+
+    /// The defaults with some keys set, e.g. `("http.listen", "127.0.0.1:0")`; for tests and tools.
+    pub fn with(overrides: &[(&str, &str)]) -> Result<Self, ConfigError> {
+        let mut builder = config::Config::builder()
+            .add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml));
+        for (key, value) in overrides {
+            builder = builder.set_override(*key, *value)?;
+        }
+        Self::from(builder)
+    }
+
+    fn from(
+        builder: config::ConfigBuilder<config::builder::DefaultState>,
+    ) -> Result<Self, ConfigError> {
+        let config: Self = builder.build()?.try_deserialize()?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let value = |key, detail: &str| {
+            Err(ConfigError::Value {
+                key,
+                detail: detail.to_owned(),
+            })
+        };
+        self.default_from()?;
+        if self.mail.relays.is_empty() {
+            return value("mail.relays", "must hold at least one relay");
+        }
+        if self
+            .mail
+            .relays
+            .values()
+            .any(|relay| relay.connections == 0)
+        {
+            return value("mail.relays.*.connections", "must be 1 or more");
+        }
+        if self.accept.max_batch == 0 || self.accept.queue_capacity == 0 {
+            return value("accept", "max_batch and queue_capacity must be 1 or more");
+        }
+        if self.broker.publish_window == 0 {
+            return value("broker.publish_window", "must be 1 or more");
+        }
+        if self.worker.claim_batch == 0 {
+            return value("worker.claim_batch", "must be 1 or more");
+        }
+        if self.rescue.lease_s < 2 * self.rescue.heartbeat_s || self.rescue.heartbeat_s == 0 {
+            return value(
+                "rescue.lease_s",
+                "must be at least twice rescue.heartbeat_s, which must be 1 or more",
+            );
+        }
+        Ok(())
+    }
+
+    fn default_from(&self) -> Result<Option<Mailbox>, ConfigError> {
+        match self.mail.default_from.as_str() {
+            "" => Ok(None),
+            text => Mailbox::parse(text)
+                .map(Some)
+                .map_err(|error| ConfigError::Value {
+                    key: "mail.default_from",
+                    detail: error.to_string(),
+                }),
+        }
+    }
+
+    /// What accepting a payload needs to know.
+    pub fn accept_defaults(&self) -> Result<AcceptDefaults, ConfigError> {
+        Ok(AcceptDefaults {
+            from: self.default_from()?,
+            max_recipients: self.limits.max_recipients,
+            max_subject_bytes: self.limits.max_subject_bytes,
+            max_headers: self.limits.max_headers,
+        })
+    }
+
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_secs(self.service.shutdown_grace_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_is_complete() {
+        let config = Config::with(&[]).unwrap();
+        assert_eq!(config.mail.relays["default"].tls, TlsMode::Starttls);
+        assert!(!config.service.demo_kinds);
+    }
+
+    #[test]
+    fn a_further_relay_has_the_same_defaults() {
+        let config = Config::with(&[("mail.relays.second.host", "mx.example")]).unwrap();
+        let mut first = config.mail.relays["default"].clone();
+        first.host = "mx.example".into();
+        assert_eq!(
+            format!("{first:?}"),
+            format!("{:?}", config.mail.relays["second"])
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (key, value, said) in [
+            ("http.listne", "x", "listne"),
+            ("http.workers", "two", "http.workers"),
+            ("mail.default_from", "nobody", "mail.default_from"),
+            ("rescue.heartbeat_s", "10", "rescue.lease_s"),
+            ("mail.relays.default.tls", "maybe", "tls"),
+        ] {
+            let error = Config::with(&[(key, value)]).unwrap_err().to_string();
+            assert!(error.contains(said), "{key}: {error}");
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let config = Config::with(&[("mail.relays.default.password", "hunter2")]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!format!("{config:?}").contains("warren:warren"));
+    }
+}

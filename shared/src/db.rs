@@ -1,0 +1,310 @@
+//! The doors to PostgreSQL: a bounded pool for reads of the API, and one plain connection for each batch
+//! loop, which lives on a thread of its own and comes back by itself when the database does.
+
+use crate::config::Database;
+use diesel::{
+    Connection, PgConnection, QueryResult, RunQueryDsl,
+    connection::SimpleConnection,
+    r2d2::{ConnectionManager, CustomizeConnection},
+    result::{DatabaseErrorKind, Error as DieselError},
+};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use secrecy::ExposeSecret;
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+/// Any number, as long as every replica uses the same: "warren" as digits on a telephone.
+const MIGRATION_LOCK: i64 = 927_736;
+
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// PostgreSQL is not there; the same call may succeed later.
+    #[error("the database can't be reached")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// PostgreSQL refused the statement.
+    #[error("the database refused a statement")]
+    Refused(#[source] DieselError),
+    #[error("the database schema could not be brought up to date")]
+    Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+fn session_settings(config: &Database) -> String {
+    format!(
+        "SET statement_timeout = {}; SET application_name = 'warren'; SET TIME ZONE 'UTC'",
+        config.statement_timeout_ms
+    )
+}
+
+/// libpq waits for ever by default.
+fn with_connect_timeout(config: &Database) -> String {
+    let url = config.url.expose_secret();
+    if url.contains("connect_timeout") {
+        return url.to_owned();
+    }
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!(
+        "{url}{separator}connect_timeout={}",
+        config.connect_timeout_s.max(2)
+    )
+}
+
+/// One connection that is made when it is needed and dropped when it breaks; for a loop on its own thread.
+pub struct Session {
+    config: Database,
+    settings: String,
+    connection: Option<PgConnection>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("connected", &self.connection.is_some())
+            .finish()
+    }
+}
+
+impl Session {
+    pub fn new(config: &Database) -> Self {
+        Self {
+            settings: session_settings(config),
+            config: config.clone(),
+            connection: None,
+        }
+    }
+
+    /// Commits on this connection don't wait for the disk. Only for what may be done twice.
+    #[must_use]
+    pub fn without_waiting_for_the_disk(mut self) -> Self {
+        self.settings.push_str("; SET synchronous_commit = off");
+        self
+    }
+
+    /// Runs `work`; a connection that broke is dropped, and the next call makes a new one.
+    pub fn run<T>(
+        &mut self,
+        work: impl FnOnce(&mut PgConnection) -> QueryResult<T>,
+    ) -> Result<T, DbError> {
+        let unavailable = |error: diesel::ConnectionError| DbError::Unavailable(Box::new(error));
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let mut fresh = PgConnection::establish(&with_connect_timeout(&self.config))
+                    .map_err(unavailable)?;
+                fresh
+                    .batch_execute(&self.settings)
+                    .map_err(|error| DbError::Unavailable(Box::new(error)))?;
+                fresh
+            }
+        };
+        let outcome = work(&mut connection);
+        match outcome {
+            Ok(value) => {
+                self.connection = Some(connection);
+                Ok(value)
+            }
+            // libpq has no code for "the connection is gone" that covers every way it goes, so ask it.
+            Err(error)
+                if !is_disconnect(&error)
+                    && diesel::sql_query("SELECT 1")
+                        .execute(&mut connection)
+                        .is_ok() =>
+            {
+                self.connection = Some(connection);
+                Err(DbError::Refused(error))
+            }
+            Err(error) => Err(DbError::Unavailable(Box::new(error))),
+        }
+    }
+
+    /// Like [`Session::run`], but waits for the database; `None` when `stop` came first. Deadlocks and
+    /// serialization failures are tried again too.
+    pub fn run_until<T>(
+        &mut self,
+        stop: &CancellationToken,
+        what: &str,
+        mut work: impl FnMut(&mut PgConnection) -> QueryResult<T>,
+    ) -> Option<Result<T, DieselError>> {
+        let mut outage: Option<Instant> = None;
+        let mut wait = Duration::from_millis(50);
+        loop {
+            match self.run(&mut work) {
+                Ok(value) => {
+                    if let Some(since) = outage {
+                        tracing::info!(
+                            "the database is back after {:.1?}, {what} goes on",
+                            since.elapsed()
+                        );
+                    }
+                    return Some(Ok(value));
+                }
+                Err(DbError::Refused(error)) if !is_passing(&error) => return Some(Err(error)),
+                Err(error) => {
+                    if outage.is_none() {
+                        outage = Some(Instant::now());
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "{what} waits for the database"
+                        );
+                    }
+                }
+            }
+            if stop.is_cancelled() {
+                return None;
+            }
+            std::thread::sleep(wait);
+            wait = (wait * 2).min(Duration::from_secs(1));
+        }
+    }
+}
+
+fn is_disconnect(error: &DieselError) -> bool {
+    use DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
+    matches!(
+        error,
+        DieselError::BrokenTransactionManager
+            | DieselError::DatabaseError(ClosedConnection | UnableToSendCommand, _)
+    )
+}
+
+/// Another transaction was in the way; the same statement may go through the next time.
+pub fn is_passing(error: &DieselError) -> bool {
+    match error {
+        DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => true,
+        DieselError::DatabaseError(_, details) => {
+            details.message().contains("deadlock detected")
+                || details.message().contains("statement timeout")
+                || details.message().contains("too many connections")
+        }
+        _ => false,
+    }
+}
+
+/// The API's pool; the only way to it is [`Pool::run`], which keeps blocking work off the async threads.
+#[derive(Clone)]
+pub struct Pool {
+    pool: diesel::r2d2::Pool<ConnectionManager<PgConnection>>,
+    places: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("state", &self.pool.state())
+            .finish()
+    }
+}
+
+#[derive(Debug)]
+struct Customize(String);
+
+impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Customize {
+    fn on_acquire(&self, connection: &mut PgConnection) -> Result<(), diesel::r2d2::Error> {
+        connection
+            .batch_execute(&self.0)
+            .map_err(diesel::r2d2::Error::QueryError)
+    }
+}
+
+impl Pool {
+    /// Makes no connection yet, so a service can start before its database.
+    pub fn new(config: &Database) -> Self {
+        let timeout = Duration::from_millis(config.pool_timeout_ms);
+        let size = config.pool_size.max(1);
+        let pool = diesel::r2d2::Pool::builder()
+            .max_size(size)
+            .min_idle(Some(0))
+            .connection_timeout(timeout)
+            .test_on_check_out(true)
+            .connection_customizer(Box::new(Customize(session_settings(config))))
+            .build_unchecked(ConnectionManager::new(with_connect_timeout(config)));
+        Self {
+            pool,
+            places: Arc::new(Semaphore::new(size as usize)),
+            timeout,
+        }
+    }
+
+    /// Runs `work` with a connection, on a thread where blocking is allowed.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one door to the pool"
+    )]
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut PgConnection) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, DbError> {
+        let unavailable =
+            |error: Box<dyn std::error::Error + Send + Sync>| DbError::Unavailable(error);
+        // Waiting here instead of in the pool: a waiting request holds no thread.
+        let place = tokio::time::timeout(self.timeout, Arc::clone(&self.places).acquire_owned())
+            .await
+            .map_err(|elapsed| unavailable(Box::new(elapsed)))?
+            .map_err(|closed| unavailable(Box::new(closed)))?;
+        let pool = self.pool.clone();
+        tokio::task::spawn_blocking(move || {
+            let _place = place;
+            let mut connection = pool
+                .get()
+                .map_err(|error| DbError::Unavailable(Box::new(error)))?;
+            work(&mut connection).map_err(DbError::Refused)
+        })
+        .await
+        .map_err(|error| unavailable(Box::new(error)))?
+    }
+}
+
+/// Brings the schema up to date. Several processes may call it at once: an advisory lock lets one through.
+pub fn migrate(connection: &mut PgConnection) -> Result<usize, DbError> {
+    let refused = DbError::Refused;
+    connection
+        .batch_execute("SET statement_timeout = 0; SET client_min_messages = warning")
+        .map_err(refused)?;
+    connection
+        .batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})"))
+        .map_err(refused)?;
+    let applied = connection
+        .run_pending_migrations(MIGRATIONS)
+        .map(|applied| applied.len())
+        .map_err(DbError::Migration);
+    connection
+        .batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK})"))
+        .map_err(refused)?;
+    applied
+}
+
+/// Waits for the database, then migrates; returns false when `stop` came first.
+pub fn migrate_when_ready(config: &Database, stop: &CancellationToken) -> Result<bool, DbError> {
+    let mut said = false;
+    loop {
+        let attempt = PgConnection::establish(&with_connect_timeout(config))
+            .map_err(|error| DbError::Unavailable(Box::new(error)))
+            .and_then(|mut connection| migrate(&mut connection));
+        match attempt {
+            Ok(applied) => {
+                tracing::info!("the database schema is up to date, {applied} migrations applied");
+                return Ok(true);
+            }
+            Err(error @ DbError::Migration(_)) => return Err(error),
+            Err(error) => {
+                if !said {
+                    said = true;
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "waiting for the database"
+                    );
+                }
+            }
+        }
+        if stop.is_cancelled() {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}

@@ -1,0 +1,123 @@
+//! The kinds of task. A kind is two files and one line: its payload here, its handler in
+//! `mailer-service/src/handlers/`, and its name in [`for_each_kind`]. The worker builds its dispatch
+//! from the same list, so a kind without a handler does not compile.
+//!
+//! Names are wire forms: they are retired, never reused.
+
+mod demo_noop;
+pub mod email_send;
+
+pub use demo_noop::{DemoNoop, DemoNoopDone};
+pub use email_send::{EmailSend, EmailSent};
+
+use crate::{
+    address::Mailbox,
+    backoff::Backoff,
+    fields::{self, FieldError},
+    task::{Limits, Queue},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The one list. Calls `$then!` with every payload type.
+#[macro_export]
+macro_rules! for_each_kind {
+    ($then:ident) => {
+        $then! { EmailSend, DemoNoop }
+    };
+}
+
+/// What a kind of task is: its payload (`Self`), its result and its policy.
+pub trait Kind: Serialize + DeserializeOwned + Send + 'static {
+    const NAME: &'static str;
+    const QUEUE: Queue;
+    const LIMITS: Limits;
+    const BACKOFF: Backoff;
+    /// Demonstration kinds are off unless `service.demo_kinds` is set.
+    const DEMO: bool = false;
+    type Output: Serialize + Send;
+
+    /// Checks the payload at the door and fills in what configuration supplies.
+    fn prepare(&mut self, defaults: &AcceptDefaults) -> Result<(), Vec<FieldError>>;
+}
+
+/// What accepting a payload needs from the configuration.
+#[derive(Debug, Clone)]
+pub struct AcceptDefaults {
+    pub from: Option<Mailbox>,
+    pub max_recipients: usize,
+    pub max_subject_bytes: usize,
+    pub max_headers: usize,
+}
+
+/// A kind as data: what is known of it without its payload.
+#[derive(Debug)]
+pub struct KindInfo {
+    pub name: &'static str,
+    pub queue: Queue,
+    pub limits: Limits,
+    pub backoff: Backoff,
+    pub demo: bool,
+    /// Parses and prepares a payload; returns it in the form that is stored.
+    pub accept: fn(&[u8], &AcceptDefaults) -> Result<String, Vec<FieldError>>,
+}
+
+macro_rules! registry {
+    ($($kind:ident),* $(,)?) => {
+        /// Every kind, in the order of the list.
+        pub static KINDS: &[KindInfo] = &[$(KindInfo {
+            name: $kind::NAME,
+            queue: $kind::QUEUE,
+            limits: $kind::LIMITS,
+            backoff: $kind::BACKOFF,
+            demo: $kind::DEMO,
+            accept: accept::<$kind>,
+        }),*];
+    };
+}
+for_each_kind!(registry);
+
+/// The kind of that name.
+pub fn find(name: &str) -> Option<&'static KindInfo> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+fn accept<K: Kind>(json: &[u8], defaults: &AcceptDefaults) -> Result<String, Vec<FieldError>> {
+    let mut payload: K = fields::parse(json).map_err(|error| vec![error])?;
+    payload.prepare(defaults)?;
+    to_json(&payload)
+}
+
+/// The stored form of a payload.
+pub fn to_json<K: Kind>(payload: &K) -> Result<String, Vec<FieldError>> {
+    serde_json::to_string(payload).map_err(|error| vec![FieldError::new("", error.to_string())])
+}
+
+#[cfg(test)]
+impl AcceptDefaults {
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            from: Mailbox::parse("Warren <warren@example.com>").ok(),
+            max_recipients: 50,
+            max_subject_bytes: 998,
+            max_headers: 20,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_well_formed() {
+        for (i, kind) in KINDS.iter().enumerate() {
+            assert!(
+                kind.name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b == b'.' || b == b'_')
+            );
+            assert!(KINDS[i + 1..].iter().all(|other| other.name != kind.name));
+            assert!(find(kind.name).is_some());
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! What both services agree on: the kinds of task and their payloads, the message envelope, the broker
+//! topology and how it is spoken to, the database schema, configuration and telemetry.
+
+pub mod address;
+pub mod backoff;
+pub mod broker;
+pub mod config;
+pub mod db;
+pub mod envelope;
+pub mod fields;
+pub mod kinds;
+pub mod outbox;
+pub mod publisher;
+pub mod schema;
+pub mod statement;
+pub mod task;
+pub mod telemetry;
+pub mod topology;

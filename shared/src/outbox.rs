@@ -1,0 +1,238 @@
+//! The outbox: messages that are committed and not yet confirmed by the broker. A row is written by the
+//! transaction that makes its message true, and leaves when the broker has confirmed it. Publishing twice
+//! is harmless (the claim fences it); losing a row is not.
+
+use crate::{
+    backoff::Delay,
+    config::Database,
+    db::Session,
+    envelope::Envelope,
+    schema, statement,
+    task::{Lane, Queue, TaskId},
+    topology,
+};
+use chrono::{DateTime, Utc};
+use diesel::{
+    RunQueryDsl,
+    prelude::{Insertable, Queryable},
+    sql_types::{Array, Uuid as SqlUuid},
+};
+use std::{
+    collections::HashSet,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError},
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// One row of the outbox: a message and where it goes.
+#[derive(Debug, Clone, Insertable, Queryable)]
+#[diesel(table_name = schema::outbox)]
+pub struct OutboxRow {
+    pub id: Uuid,
+    pub task_id: Uuid,
+    pub attempt: i32,
+    pub kind: String,
+    pub lane: String,
+    pub exchange: String,
+    pub routing_key: String,
+    pub traceparent: Option<String>,
+    /// When the relay may take it, in case it is not confirmed by then.
+    pub publish_after: DateTime<Utc>,
+    pub tries: i32,
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// To the workers, now.
+    Tasks,
+    /// To the workers, after this delay tier (seconds).
+    After(u16),
+    /// To the dead-letter queue, for people to look at.
+    Dead,
+}
+
+impl Route {
+    /// The route of a wait, if RabbitMQ is what carries it out.
+    pub fn after(delay: Delay) -> Option<Self> {
+        match delay {
+            Delay::Tier(seconds) => Some(Self::After(seconds)),
+            Delay::Until(_) => None,
+        }
+    }
+
+    pub fn exchange(self) -> String {
+        match self {
+            Self::Tasks => topology::TASKS.to_owned(),
+            Self::After(seconds) => topology::retry_tier(seconds),
+            Self::Dead => topology::DEAD.to_owned(),
+        }
+    }
+
+    fn seconds(self) -> i64 {
+        match self {
+            Self::After(seconds) => seconds.into(),
+            Self::Tasks | Self::Dead => 0,
+        }
+    }
+
+    /// When this message is expected to reach a worker.
+    pub fn arrives(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now + chrono::TimeDelta::seconds(self.seconds())
+    }
+}
+
+/// What a message is about.
+#[derive(Debug, Clone)]
+pub struct Subject<'a> {
+    pub task: TaskId,
+    /// The attempt to be made; for [`Route::Dead`] the one that was made last.
+    pub attempt: i32,
+    pub kind: &'a str,
+    pub queue: Queue,
+    pub lane: Lane,
+    pub traceparent: Option<&'a str>,
+}
+
+impl OutboxRow {
+    /// `patience` is how long the publisher has before the relay takes over.
+    pub fn new(
+        subject: &Subject<'_>,
+        route: Route,
+        now: DateTime<Utc>,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            task_id: subject.task.0,
+            attempt: subject.attempt,
+            kind: subject.kind.to_owned(),
+            lane: subject.lane.as_str().to_owned(),
+            exchange: route.exchange(),
+            routing_key: topology::routing_key(subject.queue, subject.lane),
+            traceparent: subject.traceparent.map(str::to_owned),
+            publish_after: now + patience,
+            tries: 0,
+        }
+    }
+
+    pub(crate) fn envelope(&self) -> Envelope {
+        Envelope {
+            id: TaskId(self.task_id),
+            kind: self.kind.clone(),
+            attempt: self.attempt,
+            lane: Lane::parse(&self.lane).unwrap_or(Lane::Normal),
+        }
+    }
+}
+
+statement! {
+    /// Takes confirmed messages out; a row that is gone already is fine.
+    struct DeleteConfirmed -> (SqlUuid,) { ids: Array<SqlUuid> = Vec<Uuid> }
+    "DELETE FROM outbox WHERE id = ANY(?)"
+}
+
+/// What became of a published message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Confirmed(Uuid),
+    /// No queue took it: the row stays.
+    Returned(Uuid),
+}
+
+/// Deletes confirmed rows in batches, on a thread of its own.
+///
+/// The pause makes batches large, and lets a `basic.return` catch up with a confirm that lapin attached
+/// it to wrongly. A row that is deleted late, or not at all, is published again; that is all.
+#[derive(Debug)]
+pub struct Sweeper {
+    pub fates: Receiver<Fate>,
+    pub stop: CancellationToken,
+}
+
+const PAUSE: Duration = Duration::from_millis(50);
+const LARGEST_DELETE: usize = 10_000;
+
+impl Sweeper {
+    /// A channel of fates and the thread that deletes; the thread ends when every sender is gone.
+    pub fn spawn(
+        config: &Database,
+        stop: CancellationToken,
+    ) -> std::io::Result<(Sender<Fate>, std::thread::JoinHandle<()>)> {
+        let (sender, fates) = std::sync::mpsc::channel();
+        let session = Session::new(config).without_waiting_for_the_disk();
+        let sweeper = Self { fates, stop };
+        let thread = std::thread::Builder::new()
+            .name("outbox-sweeper".into())
+            .spawn(move || sweeper.run(session))?;
+        Ok((sender, thread))
+    }
+
+    fn run(self, mut session: Session) {
+        let mut confirmed = Vec::new();
+        loop {
+            match self.fates.recv_timeout(Duration::from_secs(1)) {
+                Ok(fate) => {
+                    std::thread::sleep(PAUSE);
+                    let mut returned = HashSet::new();
+                    let ended = self.gather(fate, &mut confirmed, &mut returned);
+                    confirmed.retain(|id| !returned.contains(id));
+                    let mut delete = DeleteConfirmed {
+                        ids: std::mem::take(&mut confirmed),
+                    };
+                    if let Some(Err(error)) =
+                        session.run_until(&self.stop, "the outbox sweeper", |connection| {
+                            (&delete).execute(connection)
+                        })
+                    {
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "confirmed messages stay in the outbox"
+                        );
+                    }
+                    delete.ids.clear();
+                    confirmed = delete.ids;
+                    if ended {
+                        return;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn gather(&self, first: Fate, confirmed: &mut Vec<Uuid>, returned: &mut HashSet<Uuid>) -> bool {
+        let mut sort = |fate| match fate {
+            Fate::Confirmed(id) => confirmed.push(id),
+            Fate::Returned(id) => {
+                returned.insert(id);
+            }
+        };
+        sort(first);
+        for _ in 1..LARGEST_DELETE {
+            match self.fates.try_recv() {
+                Ok(fate) => sort(fate),
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Disconnected) => return true,
+            }
+        }
+        false
+    }
+}
+
+/// Writes rows outside the hot statements.
+pub fn insert(
+    connection: &mut diesel::PgConnection,
+    rows: &[OutboxRow],
+) -> diesel::QueryResult<usize> {
+    // Ten columns a row, 65,535 binds a statement.
+    rows.chunks(5000)
+        .map(|rows| {
+            diesel::insert_into(schema::outbox::table)
+                .values(rows)
+                .execute(connection)
+        })
+        .sum()
+}
