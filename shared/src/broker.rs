@@ -82,7 +82,7 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    pub fn next(&mut self) -> Duration {
+    pub fn longer(&mut self) -> Duration {
         let pause = self.0.mul_f64(rand::rng().random_range(0.5..1.0));
         self.0 = (self.0 * 2).min(Duration::from_secs(2));
         pause

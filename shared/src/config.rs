@@ -84,6 +84,7 @@ pub struct Http {
 pub struct Accept {
     pub queue_capacity: usize,
     pub max_batch: usize,
+    pub patience_ms: u64,
     pub idempotency_hours: u32,
 }
 

@@ -65,7 +65,7 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("connected", &self.connection.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,16 +91,15 @@ impl Session {
         work: impl FnOnce(&mut PgConnection) -> QueryResult<T>,
     ) -> Result<T, DbError> {
         let unavailable = |error: diesel::ConnectionError| DbError::Unavailable(Box::new(error));
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let mut fresh = PgConnection::establish(&with_connect_timeout(&self.config))
-                    .map_err(unavailable)?;
-                fresh
-                    .batch_execute(&self.settings)
-                    .map_err(|error| DbError::Unavailable(Box::new(error)))?;
-                fresh
-            }
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let mut fresh = PgConnection::establish(&with_connect_timeout(&self.config))
+                .map_err(unavailable)?;
+            fresh
+                .batch_execute(&self.settings)
+                .map_err(|error| DbError::Unavailable(Box::new(error)))?;
+            fresh
         };
         let outcome = work(&mut connection);
         match outcome {
@@ -188,7 +187,7 @@ pub fn is_passing(error: &DieselError) -> bool {
 /// The API's pool; the only way to it is [`Pool::run`], which keeps blocking work off the async threads.
 #[derive(Clone)]
 pub struct Pool {
-    pool: diesel::r2d2::Pool<ConnectionManager<PgConnection>>,
+    connections: diesel::r2d2::Pool<ConnectionManager<PgConnection>>,
     places: Arc<Semaphore>,
     timeout: Duration,
 }
@@ -196,8 +195,8 @@ pub struct Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("state", &self.pool.state())
-            .finish()
+            .field("state", &self.connections.state())
+            .finish_non_exhaustive()
     }
 }
 
@@ -217,7 +216,7 @@ impl Pool {
     pub fn new(config: &Database) -> Self {
         let timeout = Duration::from_millis(config.pool_timeout_ms);
         let size = config.pool_size.max(1);
-        let pool = diesel::r2d2::Pool::builder()
+        let connections = diesel::r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(0))
             .connection_timeout(timeout)
@@ -225,7 +224,7 @@ impl Pool {
             .connection_customizer(Box::new(Customize(session_settings(config))))
             .build_unchecked(ConnectionManager::new(with_connect_timeout(config)));
         Self {
-            pool,
+            connections,
             places: Arc::new(Semaphore::new(size as usize)),
             timeout,
         }
@@ -247,10 +246,10 @@ impl Pool {
             .await
             .map_err(|elapsed| unavailable(Box::new(elapsed)))?
             .map_err(|closed| unavailable(Box::new(closed)))?;
-        let pool = self.pool.clone();
+        let connections = self.connections.clone();
         tokio::task::spawn_blocking(move || {
             let _place = place;
-            let mut connection = pool
+            let mut connection = connections
                 .get()
                 .map_err(|error| DbError::Unavailable(Box::new(error)))?;
             work(&mut connection).map_err(DbError::Refused)

@@ -128,7 +128,7 @@ impl Task {
                     }
                 }
             }
-            if self.rest(pauses.next()).await {
+            if self.rest(pauses.longer()).await {
                 return;
             }
         }

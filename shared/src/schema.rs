@@ -6,6 +6,7 @@ diesel::table! {
         kind -> Text,
         queue -> Text,
         priority -> SmallInt,
+        lane -> Text,
         status -> Text,
         payload -> Json,
         result -> Nullable<Json>,

@@ -2,6 +2,10 @@
 
 use crate::config::{Log, LogFormat};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +18,8 @@ pub enum TelemetryError {
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
     #[error("metrics could not be set up: there is a recorder already")]
     Recorder,
+    #[error("metrics could not be set up")]
+    Thread(#[from] std::io::Error),
 }
 
 /// Starts logging to standard error.
@@ -37,19 +43,34 @@ pub fn init_log(config: &Log) -> Result<(), TelemetryError> {
     Ok(())
 }
 
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// Seconds; from half a millisecond, the time of an accept, to the longest time limit.
 const SECONDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0,
 ];
 const COUNTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
-/// Starts counting; the handle renders the Prometheus text.
-pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
+/// The process's metrics; the handle renders the Prometheus text. Starts counting at the first call.
+pub fn metrics() -> Result<&'static PrometheusHandle, TelemetryError> {
+    static HANDLE: Mutex<Option<&'static PrometheusHandle>> = Mutex::new(None);
+    let mut handle = HANDLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = *handle {
+        return Ok(handle);
+    }
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_batch_size".into()), &COUNTS)?
         .build_recorder();
-    let handle = recorder.handle();
+    let fresh: &'static PrometheusHandle = Box::leak(Box::new(recorder.handle()));
     metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::Recorder)?;
-    Ok(handle)
+    // Folds histograms; without it their samples would pile up until somebody scrapes.
+    crate::threads::spawn("metrics", move || {
+        loop {
+            std::thread::sleep(UPKEEP);
+            fresh.run_upkeep();
+        }
+    })?;
+    *handle = Some(fresh);
+    Ok(fresh)
 }

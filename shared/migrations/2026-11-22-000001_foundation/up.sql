@@ -6,6 +6,8 @@ CREATE TABLE tasks (
     kind            text NOT NULL,
     queue           text NOT NULL,
     priority        smallint NOT NULL CHECK (priority BETWEEN 0 AND 9),
+    lane            text NOT NULL GENERATED ALWAYS AS (     -- as Priority::lane in task.rs
+        CASE WHEN priority >= 7 THEN 'high' WHEN priority >= 3 THEN 'normal' ELSE 'low' END) STORED,
     status          text NOT NULL CHECK (status IN ('SCHEDULED', 'PENDING', 'PROCESSING', 'RETRYING',
                                                     'COMPLETED', 'FAILED', 'CANCELLED', 'EXPIRED', 'UNKNOWN')),
     payload         json NOT NULL,

@@ -1,0 +1,87 @@
+# Every way of running, testing and measuring Warren. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# A fresh rustup is not on the PATH of a shell that was open before.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+STACK := $(TARGET)/debug/stack
+RELEASE_BINARIES := -p api-service -p mailer-service -p testkit
+COMPOSE := docker compose -f deploy/docker-compose.yml
+# docker where an engine answers, else native; `make run RUNNER=native` decides otherwise.
+RUNNER ?= $(shell [ -f deploy/docker-compose.yml ] && timeout 10 docker info >/dev/null 2>&1 && echo docker || echo native)
+
+.PHONY: help
+help: ## This list
+	@echo "Warren: make <target>"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
+
+.PHONY: run
+run: run-$(RUNNER) ## Run Warren here (docker if its engine answers, else native; RUNNER=native|docker decides); Ctrl-C ends it
+
+.PHONY: run-native
+run-native: install
+	cargo build --release --locked $(RELEASE_BINARIES)
+	@exec $(TARGET)/release/stack run
+
+.PHONY: run-docker
+run-docker: up
+
+.PHONY: up
+up: ## Run Warren with docker compose, in the foreground
+	$(COMPOSE) up --build
+
+.PHONY: stop
+stop: ## End a `make run` of this checkout from another shell
+	@if [ -x $(TARGET)/release/stack ]; then $(TARGET)/release/stack stop; else echo "No make run of this checkout."; fi
+
+.PHONY: install
+install: ## Install what is missing to build and run natively (PostgreSQL, RabbitMQ, gcc)
+	@deploy/native/install.sh
+
+.PHONY: test
+test: install ## All tests, against a private PostgreSQL and RabbitMQ
+	cargo build --locked -p testkit --bins
+	cargo test --workspace --locked --no-run
+	$(STACK) exec -- cargo test --workspace --locked
+
+.PHONY: check
+check: fmt clippy deny test ## What CI runs: fmt, clippy, deny, test
+
+.PHONY: fmt
+fmt: ## Check the formatting (`make fmt-fix` repairs it)
+	rustfmt --check --edition 2024 $$(git ls-files '*.rs')
+
+.PHONY: fmt-fix
+fmt-fix: ## Format everything
+	rustfmt --edition 2024 $$(git ls-files '*.rs')
+
+.PHONY: clippy
+clippy: ## Lints, none tolerated
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: deny
+deny: ## Licenses, banned crates, sources; advisories where their database can be fetched
+	@command -v cargo-deny >/dev/null || { echo "Installing cargo-deny, once (some minutes)"; cargo install --locked cargo-deny; }
+	cargo deny --locked check --hide-inclusion-graph bans licenses sources
+	@if timeout 120 cargo deny --locked fetch db >/dev/null 2>&1; then \
+	  cargo deny --locked check --hide-inclusion-graph advisories; \
+	else \
+	  echo "advisories: NOT CHECKED, since the advisory database (github.com/rustsec/advisory-db) could not be fetched"; \
+	fi
+
+.PHONY: bench
+bench: install ## Measure throughput and latency, beside a limit seen on this machine
+	cargo build --release --locked $(RELEASE_BINARIES) -p bench
+	cargo run --release --locked -p bench -- bench
+
+.PHONY: faults
+faults: install ## Kill, freeze and cut every part under load and count what is lost (nothing)
+	cargo build --release --locked $(RELEASE_BINARIES) -p bench
+	cargo run --release --locked -p bench -- faults
+
+.PHONY: clean-run
+clean-run: stop ## Delete the data of `make run`
+	@cluster=$$(readlink .run/postgres/cluster || true); \
+	case "$$cluster" in /var/tmp/warren-*) rm -rf "$$cluster" ;; esac
+	@rm -rf .run

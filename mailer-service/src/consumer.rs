@@ -1,0 +1,182 @@
+//! Consuming: one connection, one channel and consumer for each lane of each queue. At the first sign of
+//! trouble all of it is dropped and built anew; a consumer that the server cancels ends its stream while
+//! the connection stays up, so the end of a stream is trouble too.
+
+use crate::{
+    dispatcher::Event,
+    settle::{Acker, DeliveryRef, Link},
+};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use lapin::{
+    Connection, Consumer,
+    message::Delivery,
+    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use shared::{
+    broker::{self, BrokerError, LinkState, Pauses},
+    config::Config,
+    envelope::Envelope,
+    task::{Lane, Queue},
+    topology,
+};
+use std::sync::{Arc, mpsc::Sender};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub struct Consuming {
+    pub config: Config,
+    /// Where each queue's deliveries go.
+    pub queues: Vec<(Queue, Sender<Event>)>,
+    pub acker: Acker,
+    pub link: watch::Sender<LinkState>,
+    /// Ends consuming; what was delivered can still be acknowledged.
+    pub stop: CancellationToken,
+    /// Closes the connection.
+    pub close: CancellationToken,
+}
+
+impl Consuming {
+    pub async fn run(self) {
+        let mut pauses = Pauses::default();
+        let mut said = false;
+        while !self.stop.is_cancelled() {
+            let error = match self.session(&mut pauses, &mut said).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            let was_up = self.link.send_replace(LinkState::Down) != LinkState::Down;
+            if was_up || !said {
+                said = true;
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "no connection for consuming; trying again"
+                );
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pauses.longer()) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// One connection, from connect to trouble; `Ok` when stopped.
+    async fn session(&self, pauses: &mut Pauses, said: &mut bool) -> Result<(), BrokerError> {
+        let connecting = broker::connect(&self.config.broker, "warren mailer consumer");
+        let Some(connection) = self.stop.run_until_cancelled(connecting).await else {
+            return Ok(());
+        };
+        let connection = connection?;
+        let lanes = FuturesUnordered::new();
+        for (queue, events) in &self.queues {
+            for lane in Lane::ALL {
+                let (consumer, link) = self.consume(&connection, *queue, *lane).await?;
+                lanes.push(self.forward(consumer, link, events));
+            }
+        }
+        self.link.send_replace(LinkState::Up);
+        *pauses = Pauses::default();
+        *said = false;
+        tracing::info!(
+            "connected to the broker, consuming from {} queues",
+            lanes.len()
+        );
+        let outcome = tokio::select! {
+            error = broker::watch(&connection, &self.link) => Err(error),
+            outcome = first_trouble(lanes) => outcome,
+        };
+        if outcome.is_ok() {
+            // Tasks still run and their acknowledgements need the channels.
+            self.close.cancelled().await;
+            if let Err(error) = connection.close(200, "stopping".into()).await {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "closing the consuming connection"
+                );
+            }
+        }
+        outcome
+    }
+
+    async fn consume(
+        &self,
+        connection: &Connection,
+        queue: Queue,
+        lane: Lane,
+    ) -> Result<(Consumer, Arc<Link>), BrokerError> {
+        let channel = connection.create_channel().await?;
+        channel
+            .basic_qos(
+                self.config.worker.queues.get(queue).prefetch,
+                BasicQosOptions::default(),
+            )
+            .await?;
+        let name = topology::task_queue(queue, lane);
+        let tag = format!("warren-{}-{queue}-{lane}", std::process::id());
+        let consumer = channel
+            .basic_consume(
+                name.into(),
+                tag.into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        Ok((consumer, Link::new(channel)))
+    }
+
+    /// Hands deliveries to the dispatcher until trouble or stop.
+    async fn forward(
+        &self,
+        mut consumer: Consumer,
+        link: Arc<Link>,
+        events: &Sender<Event>,
+    ) -> Result<(), BrokerError> {
+        loop {
+            let delivery = tokio::select! {
+                delivery = consumer.next() => delivery,
+                () = self.stop.cancelled() => {
+                    link.cancel(&consumer.tag(), BasicCancelOptions::default()).await?;
+                    return Ok(());
+                }
+            };
+            match delivery {
+                Some(Ok(delivery)) => self.hand_over(&delivery, &link, events)?,
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(BrokerError::Ended("the broker cancelled a consumer")),
+            }
+        }
+    }
+
+    fn hand_over(
+        &self,
+        delivery: &Delivery,
+        link: &Arc<Link>,
+        events: &Sender<Event>,
+    ) -> Result<(), BrokerError> {
+        let reference = DeliveryRef {
+            link: Arc::clone(link),
+            tag: delivery.delivery_tag,
+        };
+        match Envelope::from_json(&delivery.data) {
+            Ok(envelope) => events
+                .send(Event::Delivered(envelope, reference))
+                .map_err(|_| BrokerError::Ended("the dispatcher stopped")),
+            Err(error) => {
+                metrics::counter!("warren_messages_parked_total").increment(1);
+                tracing::error!(error = &error as &dyn std::error::Error, queue.key = %delivery.routing_key, "a message was parked in the dead-letter queue");
+                self.acker.park(reference);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The first error; `Ok` when every lane was stopped.
+async fn first_trouble(
+    mut lanes: FuturesUnordered<impl Future<Output = Result<(), BrokerError>>>,
+) -> Result<(), BrokerError> {
+    while let Some(ended) = lanes.next().await {
+        ended?;
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! One queue's dispatcher: a plain thread with a connection of its own that gathers deliveries, claims as
+//! many as there are free slots in one statement, and starts their handlers.
+//!
+//! While a claim is under way, deliveries and freed slots pile up in its channel, so batches form by
+//! themselves under load and a lone delivery is never delayed.
+
+use crate::{
+    handlers::{Context, Services},
+    heartbeat::Identity,
+    lanes::{self, PerLane},
+    queries::claim::{self, Claim, Claims},
+    registry::{Begin, Registry},
+    runner::{self, Limits},
+    settle::{Acker, DeliveryRef, Ended},
+    task::Claimed,
+};
+use shared::{
+    config::Config,
+    db::Session,
+    envelope::Envelope,
+    kinds,
+    task::{Lane, Queue},
+    threads,
+};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::runtime::Handle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// RabbitMQ closes a channel whose delivery is not acknowledged for 30 minutes; a task that may run longer
+/// than this is acknowledged right after its claim, and its lease alone protects it.
+const LONG: Duration = Duration::from_secs(20 * 60);
+
+/// What the dispatcher hears of.
+#[derive(Debug)]
+pub enum Event {
+    Delivered(Envelope, DeliveryRef),
+    SlotFree(Lane),
+    Stop,
+}
+
+/// What all dispatchers share.
+#[derive(Clone)]
+pub struct Common {
+    pub services: Arc<Services>,
+    pub registry: Registry,
+    pub acker: Acker,
+    pub settle: Sender<Ended>,
+    pub identity: Identity,
+    /// Cancels every running task.
+    pub cancel: CancellationToken,
+    /// Drops every running task and gives it back.
+    pub release: CancellationToken,
+    pub tasks: TaskTracker,
+    pub runtime: Handle,
+}
+
+/// Starts the thread. It ends at [`Event::Stop`].
+pub fn spawn(
+    config: &Config,
+    queue: Queue,
+    common: Common,
+    stop: CancellationToken,
+) -> std::io::Result<(Sender<Event>, JoinHandle<()>)> {
+    let (sender, events) = channel();
+    let slots = config.worker.queues.get(queue).slots;
+    let dispatcher = Dispatcher {
+        session: Session::new(&config.database),
+        claim_batch: config.worker.claim_batch,
+        slots,
+        reserved: lanes::reserved(slots),
+        running: PerLane::default(),
+        waiting: [const { VecDeque::new() }; 3],
+        events: sender.clone(),
+        common,
+        stop,
+    };
+    let thread = threads::spawn(&format!("dispatch-{queue}"), move || {
+        dispatcher.run(&events);
+    })?;
+    Ok((sender, thread))
+}
+
+struct Dispatcher {
+    session: Session,
+    claim_batch: usize,
+    slots: usize,
+    reserved: PerLane,
+    running: PerLane,
+    waiting: [VecDeque<(Envelope, DeliveryRef)>; 3],
+    events: Sender<Event>,
+    common: Common,
+    stop: CancellationToken,
+}
+
+impl Dispatcher {
+    fn run(mut self, events: &Receiver<Event>) {
+        while let Ok(event) = events.recv() {
+            let mut next = Some(event);
+            while let Some(event) = next {
+                if !self.note(event) {
+                    return;
+                }
+                next = events.try_recv().ok();
+            }
+            while let batch = self.pick()
+                && !batch.is_empty()
+            {
+                if !self.claim(&batch) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// False: stop.
+    fn note(&mut self, event: Event) -> bool {
+        match event {
+            Event::Delivered(envelope, delivery) => {
+                self.waiting[envelope.lane as usize].push_back((envelope, delivery));
+            }
+            Event::SlotFree(lane) => self.running.remove_one(lane),
+            Event::Stop => return false,
+        }
+        true
+    }
+
+    /// As many waiting deliveries as there are free slots, each lane by its right.
+    fn pick(&mut self) -> Vec<(Envelope, DeliveryRef)> {
+        let mut batch = Vec::new();
+        let mut waiting = PerLane::default();
+        for lane in Lane::ALL {
+            waiting.set(*lane, self.waiting[*lane as usize].len());
+        }
+        while batch.len() < self.claim_batch && self.running.sum() < self.slots {
+            let Some(lane) = lanes::next_lane(waiting, self.running, self.reserved) else {
+                break;
+            };
+            let Some((envelope, delivery)) = self.waiting[lane as usize].pop_front() else {
+                break;
+            };
+            waiting.remove_one(lane);
+            let key = (envelope.id, envelope.attempt);
+            match self
+                .common
+                .registry
+                .begin(key, delivery.clone(), &self.common.cancel)
+            {
+                Begin::New => {
+                    self.running.add(lane, 1);
+                    batch.push((envelope, delivery));
+                }
+                Begin::Adopted(earlier) => self.common.acker.settled(earlier.into_iter().collect()),
+            }
+        }
+        batch
+    }
+
+    /// Claims and starts a batch. False: stop.
+    fn claim(&mut self, batch: &[(Envelope, DeliveryRef)]) -> bool {
+        let worker = self.common.identity.get();
+        let statement = Claim {
+            worker,
+            id: batch.iter().map(|(envelope, _)| envelope.id.0).collect(),
+            attempt: batch.iter().map(|(envelope, _)| envelope.attempt).collect(),
+            worker_again: worker,
+        };
+        let claims = match self
+            .session
+            .run_until(&self.stop, "claiming", |connection| {
+                claim::run(connection, &statement)
+            }) {
+            Some(Ok(claims)) => claims,
+            Some(Err(error)) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a claim was refused by the database"
+                );
+                self.give_up(batch);
+                return true;
+            }
+            None => return false,
+        };
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a batch has a few hundred tasks"
+        )]
+        metrics::histogram!("warren_claim_batch_size").record(batch.len() as f64);
+        metrics::counter!("warren_tasks_expired_total").increment(claims.expired.len() as u64);
+        self.drop_unclaimed(batch, &claims);
+        for task in claims.claimed {
+            self.start(task);
+        }
+        true
+    }
+
+    /// The messages stay unacknowledged: RabbitMQ delivers them again when the channel is renewed.
+    fn give_up(&mut self, batch: &[(Envelope, DeliveryRef)]) {
+        for (envelope, _) in batch {
+            self.running.remove_one(envelope.lane);
+            self.common.registry.end((envelope.id, envelope.attempt));
+        }
+    }
+
+    /// Finished, cancelled, expired or claimed elsewhere: nothing is left behind these messages.
+    fn drop_unclaimed(&mut self, batch: &[(Envelope, DeliveryRef)], claims: &Claims) {
+        if claims.claimed.len() == batch.len() {
+            return;
+        }
+        let claimed: std::collections::HashSet<_> = claims
+            .claimed
+            .iter()
+            .map(|task| (task.id, task.attempt))
+            .collect();
+        let mut dropped = Vec::new();
+        for (envelope, _) in batch {
+            let key = (envelope.id, envelope.attempt);
+            if !claimed.contains(&key) {
+                self.running.remove_one(envelope.lane);
+                dropped.extend(self.common.registry.end(key));
+            }
+        }
+        metrics::counter!("warren_messages_stale_total")
+            .increment((dropped.len() - claims.expired.len().min(dropped.len())) as u64);
+        self.common.acker.settled(dropped);
+    }
+
+    fn start(&self, task: Claimed) {
+        let key = (task.id, task.attempt);
+        let limits = kinds::find(&task.kind).map_or(Limits::DEFAULT, |kind| kind.limits);
+        if limits.hard > LONG {
+            self.common.acker.settled(
+                self.common
+                    .registry
+                    .take_delivery(key)
+                    .into_iter()
+                    .collect(),
+            );
+        }
+        let context = Context {
+            task: task.id,
+            attempt: task.attempt,
+            deadline: tokio::time::Instant::now() + limits.hard,
+            cancelled: self.common.registry.cancel_token(key),
+        };
+        let (services, release) = (
+            Arc::clone(&self.common.services),
+            self.common.release.clone(),
+        );
+        let (settle, events) = (self.common.settle.clone(), self.events.clone());
+        let lane = task.lane;
+        let run = async move {
+            let verdict = runner::run(&task, &context, limits, &services, &release).await;
+            // Both ends outlive the tasks: the dispatcher and the settler stop after them.
+            let _stopping = settle.send(Ended { task, verdict });
+            let _stopping = events.send(Event::SlotFree(lane));
+        };
+        self.common.tasks.spawn_on(run, &self.common.runtime);
+    }
+}

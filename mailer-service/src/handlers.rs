@@ -1,0 +1,95 @@
+//! How each kind of task is done. The list of kinds makes the dispatch, so a kind without a handler does
+//! not compile. A handler says what happened; it never acks, retries or writes the task's row itself.
+
+mod demo_noop;
+mod email_send;
+
+use crate::{
+    smtp::Sender,
+    task::{Claimed, Failure, TaskError},
+};
+use serde_json::value::RawValue;
+use shared::{
+    fields, for_each_kind,
+    kinds::{DemoNoop, EmailSend, Kind},
+    task::TaskId,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// What handlers share.
+pub struct Services {
+    pub mail: Sender,
+}
+
+/// One attempt, as its handler sees it.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub task: TaskId,
+    /// From 1.
+    pub attempt: i32,
+    /// When the attempt is dropped.
+    pub deadline: Instant,
+    /// Fires at the soft time limit, on cancellation, and when the process has to stop.
+    pub cancelled: CancellationToken,
+}
+
+impl Context {
+    /// Equal on every attempt of a task; for services that recognise repeats.
+    pub fn idempotency_token(&self) -> String {
+        self.task.to_string()
+    }
+}
+
+/// How a kind is done.
+pub trait Handler: Kind {
+    fn run(
+        self,
+        context: &Context,
+        services: &Services,
+    ) -> impl Future<Output = Result<Self::Output, TaskError>> + Send;
+}
+
+macro_rules! dispatch {
+    ($($kind:ident),* $(,)?) => {
+        /// Runs the handler of the task's kind; returns the result as JSON.
+        pub async fn run(task: &Claimed, context: &Context, services: &Services) -> Result<Box<RawValue>, TaskError> {
+            match task.kind.as_str() {
+                $(<$kind as Kind>::NAME => run_kind::<$kind>(task, context, services).await,)*
+                _ => Err(TaskError::RetryAfter(
+                    UNKNOWN_KIND_WAIT,
+                    Failure::new("unknown_kind", "this worker does not know the kind; it may be older than the API"),
+                )),
+            }
+        }
+    };
+}
+for_each_kind!(dispatch);
+
+/// During a rollout, workers that know the kind arrive within minutes.
+const UNKNOWN_KIND_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
+
+async fn run_kind<K: Handler>(
+    task: &Claimed,
+    context: &Context,
+    services: &Services,
+) -> Result<Box<RawValue>, TaskError> {
+    let payload: K = fields::parse(task.payload.as_bytes()).map_err(|error| {
+        let at = if error.pointer.is_empty() {
+            "/"
+        } else {
+            &error.pointer
+        };
+        TaskError::Fail(Failure::new(
+            "invalid_payload",
+            format!("the payload can't be read at {at}: {}", error.detail),
+        ))
+    })?;
+    let output = payload.run(context, services).await?;
+    serde_json::value::to_raw_value(&output).map_err(|error| {
+        TaskError::Fail(Failure::new(
+            "invalid_result",
+            format!("the result is not JSON: {error}"),
+        ))
+    })
+}

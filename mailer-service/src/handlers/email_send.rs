@@ -1,0 +1,45 @@
+//! `email.send`: hands one mail to the relay and says what became of it.
+
+use super::{Context, Handler, Services};
+use crate::{
+    smtp::{Class, Outgoing, SendError},
+    task::{Failure, TaskError},
+};
+use shared::kinds::{EmailSend, EmailSent};
+
+impl Handler for EmailSend {
+    async fn run(self, context: &Context, services: &Services) -> Result<EmailSent, TaskError> {
+        let outgoing = Outgoing {
+            task_id: context.task,
+            mail: &self,
+        };
+        // Past the soft limit a mail that is already on the wire may still finish; the hard limit drops it.
+        services
+            .mail
+            .send(&outgoing, context.deadline)
+            .await
+            .map_err(|error| verdict(&error))
+    }
+}
+
+/// The relay's code, enhanced code and words, as far as there are any.
+fn describe(error: &SendError) -> String {
+    let code = error.smtp_code.map(|code| code.to_string());
+    let parts = [
+        code.as_deref(),
+        error.enhanced.as_deref(),
+        Some(error.text.as_str()),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+fn verdict(error: &SendError) -> TaskError {
+    let failure = Failure::new(error.code, describe(error));
+    match error.class {
+        // Unknown: the relay may have the mail. Warren delivers at least once: it tries again, under the
+        // same Message-ID, so that the recipient's server can drop the second copy.
+        Class::Retry | Class::UnknownOutcome => TaskError::Retry(failure),
+        Class::RetryAfter(wait) => TaskError::RetryAfter(wait, failure),
+        Class::Fail => TaskError::Fail(failure),
+    }
+}

@@ -1,0 +1,141 @@
+//! The lease: one row for this process, renewed every few seconds, that covers all the tasks it runs.
+//!
+//! Should the process ever learn that it was declared dead (it was frozen, or cut off from the database
+//! while others were not), its running tasks may be somebody else's by now: they are cancelled, their
+//! outcomes are fenced, and the process goes on under a new id.
+
+use crate::queries::workers::{self, NewWorker};
+use shared::{config::Config, db::Session, gate::Gate, task::Queue, threads};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Who this process is, as far as leases go.
+#[derive(Debug, Clone)]
+pub struct Identity(Arc<Mutex<Uuid>>);
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Uuid::now_v7())))
+    }
+}
+
+impl Identity {
+    pub fn get(&self) -> Uuid {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn renew(&self) -> Uuid {
+        let fresh = Uuid::now_v7();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        fresh
+    }
+}
+
+/// Starts the thread. `registered` opens when the lease is held; `stop` ends the lease.
+pub fn spawn(
+    config: &Config,
+    identity: Identity,
+    lost: impl Fn() + Send + 'static,
+    registered: Gate,
+    stop: CancellationToken,
+) -> std::io::Result<JoinHandle<()>> {
+    let heart = Heart {
+        session: Session::new(&config.database),
+        pause: Duration::from_secs(config.rescue.heartbeat_s),
+        host: host_name(),
+        queues: Queue::ALL
+            .iter()
+            .filter(|queue| config.worker.queues.get(**queue).slots > 0)
+            .map(|queue| queue.as_str())
+            .collect(),
+        identity,
+        stop,
+    };
+    threads::spawn("heartbeat", move || heart.run(&lost, &registered))
+}
+
+struct Heart {
+    session: Session,
+    pause: Duration,
+    host: String,
+    queues: Vec<&'static str>,
+    identity: Identity,
+    stop: CancellationToken,
+}
+
+impl Heart {
+    fn run(mut self, lost: &impl Fn(), registered: &Gate) {
+        registered.set(self.register());
+        while threads::rest(&self.stop, self.pause) {
+            let id = self.identity.get();
+            match self.session.run(|connection| workers::beat(connection, id)) {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::error!(worker.id = %id, "this worker was declared dead; its running tasks are given up and it goes on under a new id");
+                    self.identity.renew();
+                    lost();
+                    self.register();
+                }
+                // The reaper reads the same database, so it can't see us miss a beat while that is away.
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a heartbeat was missed"
+                ),
+            }
+        }
+        let id = self.identity.get();
+        if let Err(error) = self
+            .session
+            .run(|connection| workers::stopped(connection, id))
+        {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the end of this worker was not noted"
+            );
+        }
+    }
+
+    /// False: the service stops.
+    fn register(&mut self) -> bool {
+        let id = self.identity.get();
+        let pid = std::process::id();
+        let worker = NewWorker {
+            id,
+            name: format!("{}-{pid}", self.host),
+            host: self.host.clone(),
+            pid: i32::try_from(pid).unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION"),
+            queues: self.queues.clone(),
+            state: "alive",
+        };
+        let registered = self
+            .session
+            .run_until(&self.stop, "registering", |connection| {
+                workers::register(connection, &worker)
+            });
+        match registered {
+            Some(Ok(())) => {
+                tracing::info!(worker.id = %id, worker.queues = ?self.queues, "worker registered");
+                true
+            }
+            Some(Err(error)) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the worker could not be registered"
+                );
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}

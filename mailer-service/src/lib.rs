@@ -1,0 +1,15 @@
+//! Warren's worker: consumes, claims, runs handlers, settles, retries.
+
+pub mod consumer;
+pub mod dispatcher;
+pub mod handlers;
+pub mod heartbeat;
+pub mod http;
+pub mod lanes;
+pub mod queries;
+pub mod registry;
+pub mod runner;
+pub mod service;
+pub mod settle;
+pub mod smtp;
+pub mod task;

@@ -1,0 +1,5 @@
+//! SQL of the worker, one file per hot statement or table.
+
+pub mod claim;
+pub mod settle;
+pub mod workers;

@@ -1,0 +1,89 @@
+//! The claim: one statement that makes waiting tasks this worker's and returns what to do.
+//!
+//! A message asks for one attempt, and only a row that stands at the attempt before can be claimed for it.
+//! So a message that comes twice, late or out of order claims nothing.
+
+use crate::task::Claimed;
+use chrono::{DateTime, Utc};
+use diesel::{
+    PgConnection, QueryResult, RunQueryDsl,
+    sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use shared::{
+    statement,
+    task::{Lane, Queue, Status, TaskId},
+};
+use uuid::Uuid;
+
+statement! {
+    /// The last condition takes up a claim of ours whose answer was lost with the connection.
+    pub struct Claim -> (
+        SqlUuid, Integer, Text, Text, Text, Text, Text, Integer, Nullable<Timestamptz>, Nullable<Text>
+    ) {
+        worker: SqlUuid = Uuid,
+        id: Array<SqlUuid> = Vec<Uuid>,
+        attempt: Array<Integer> = Vec<i32>,
+        worker_again: SqlUuid = Uuid,
+    }
+    "UPDATE tasks AS t SET
+        status = CASE WHEN t.useful_until <= now() THEN 'EXPIRED' ELSE 'PROCESSING' END,
+        finished_at = CASE WHEN t.useful_until <= now() THEN now() END,
+        attempt = CASE WHEN t.useful_until <= now() THEN t.attempt ELSE message.attempt END,
+        worker_id = ?,
+        started_at = CASE WHEN t.useful_until <= now() THEN t.started_at ELSE now() END,
+        updated_at = now(),
+        next_attempt_at = NULL
+     FROM (SELECT unnest(?) AS id, unnest(?) AS attempt) AS message
+     WHERE t.id = message.id AND t.finished_at IS NULL AND (
+        (t.status IN ('PENDING', 'RETRYING') AND t.attempt = message.attempt - 1)
+        OR (t.status = 'PROCESSING' AND t.attempt = message.attempt AND t.worker_id = ?))
+     RETURNING t.id, t.attempt, t.status, t.kind, t.queue, t.lane, t.payload::text, t.max_attempts,
+        t.started_at, t.traceparent"
+}
+
+/// What became of a claim; messages that appear in neither list have no work left behind them.
+#[derive(Debug, Default)]
+pub struct Claims {
+    pub claimed: Vec<Claimed>,
+    /// Their `useful_until` had passed.
+    pub expired: Vec<TaskId>,
+}
+
+type Row = (
+    Uuid,
+    i32,
+    String,
+    String,
+    String,
+    String,
+    String,
+    i32,
+    Option<DateTime<Utc>>,
+    Option<String>,
+);
+
+pub fn run(connection: &mut PgConnection, claim: &Claim) -> QueryResult<Claims> {
+    let rows: Vec<Row> = claim.load(connection)?;
+    let mut claims = Claims::default();
+    for (id, attempt, status, kind, queue, lane, payload, max_attempts, started_at, traceparent) in
+        rows
+    {
+        let id = TaskId(id);
+        if status == Status::Expired.as_str() {
+            claims.expired.push(id);
+            continue;
+        }
+        claims.claimed.push(Claimed {
+            id,
+            attempt,
+            max_attempts,
+            kind,
+            queue: Queue::parse(&queue).unwrap_or(Queue::Work),
+            lane: Lane::parse(&lane).unwrap_or(Lane::Normal),
+            payload,
+            started_at,
+            traceparent,
+        });
+    }
+    Ok(claims)
+}

@@ -1,0 +1,90 @@
+//! The settlement: outcomes, failed attempts and follow-up messages of a batch, in one autocommit
+//! statement. Only a row that is still PROCESSING at the same attempt takes its outcome: a worker that
+//! was presumed dead can't overwrite its successor.
+
+use diesel::{
+    PgConnection, QueryResult, RunQueryDsl,
+    sql_types::{Array, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use shared::{outbox::OutboxRow, statement};
+use std::collections::HashSet;
+use uuid::Uuid;
+
+statement! {
+    /// Arrays with one entry per task, then (`message_*`) per outbox row.
+    pub struct Settle -> (SqlUuid, Integer) {
+        id: Array<SqlUuid> = Vec<Uuid>,
+        attempt: Array<Integer> = Vec<i32>,
+        status: Array<Text> = Vec<&'static str>,
+        result: Array<Nullable<Text>> = Vec<Option<String>>,
+        error_code: Array<Nullable<Text>> = Vec<Option<&'static str>>,
+        error_message: Array<Nullable<Text>> = Vec<Option<String>>,
+        // Seconds until the next attempt; null: there is none.
+        delay: Array<Nullable<Double>> = Vec<Option<f64>>,
+        // The delay is a due time here, not a tier in RabbitMQ.
+        in_database: Array<Bool> = Vec<bool>,
+        finished: Array<Bool> = Vec<bool>,
+        // What task_attempts says; null: nothing.
+        outcome: Array<Nullable<Text>> = Vec<Option<&'static str>>,
+        message_id: Array<SqlUuid> = Vec<Uuid>,
+        message_task: Array<SqlUuid> = Vec<Uuid>,
+        message_attempt: Array<Integer> = Vec<i32>,
+        message_kind: Array<Text> = Vec<String>,
+        message_lane: Array<Text> = Vec<String>,
+        message_exchange: Array<Text> = Vec<String>,
+        message_routing_key: Array<Text> = Vec<String>,
+        message_traceparent: Array<Nullable<Text>> = Vec<Option<String>>,
+        message_after: Array<Timestamptz> = Vec<chrono::DateTime<chrono::Utc>>,
+    }
+    "WITH input AS (
+        SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS input (
+            id, attempt, status, result, error_code, error_message, delay, in_database, finished, outcome)
+     ), settled AS (
+        UPDATE tasks AS t SET
+            status = input.status,
+            result = input.result::json,
+            error_code = input.error_code,
+            error_message = input.error_message,
+            next_attempt_at = now() + make_interval(secs => input.delay),
+            due_at = CASE WHEN input.in_database THEN now() + make_interval(secs => input.delay) END,
+            finished_at = CASE WHEN input.finished THEN now() END,
+            max_attempts = max_attempts + CASE input.outcome WHEN 'released' THEN 1 ELSE 0 END,
+            updated_at = now()
+        FROM input
+        WHERE t.id = input.id AND t.attempt = input.attempt AND t.status = 'PROCESSING'
+        RETURNING t.id, t.attempt, t.worker_id, t.started_at, t.next_attempt_at
+     ), attempts AS (
+        INSERT INTO task_attempts (task_id, attempt, outcome, error_code, error_message, worker_id,
+            started_at, ended_at, next_attempt_at)
+        SELECT id, attempt, outcome, error_code, error_message, worker_id, started_at, now(), next_attempt_at
+        FROM settled JOIN input USING (id, attempt)
+        WHERE outcome IS NOT NULL
+        ON CONFLICT DO NOTHING
+     ), messages AS (
+        INSERT INTO outbox (id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
+        SELECT message.* FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?) AS message (
+            id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
+        WHERE task_id IN (SELECT id FROM settled)
+        ON CONFLICT DO NOTHING
+     )
+     SELECT id, attempt FROM settled"
+}
+
+impl Settle {
+    pub fn push_message(&mut self, row: &OutboxRow) {
+        self.message_id.push(row.id);
+        self.message_task.push(row.task_id);
+        self.message_attempt.push(row.attempt);
+        self.message_kind.push(row.kind.clone());
+        self.message_lane.push(row.lane.clone());
+        self.message_exchange.push(row.exchange.clone());
+        self.message_routing_key.push(row.routing_key.clone());
+        self.message_traceparent.push(row.traceparent.clone());
+        self.message_after.push(row.publish_after);
+    }
+
+    /// The tasks (id, attempt) whose outcome was taken.
+    pub fn run(&self, connection: &mut PgConnection) -> QueryResult<HashSet<(Uuid, i32)>> {
+        Ok(self.load::<(Uuid, i32)>(connection)?.into_iter().collect())
+    }
+}

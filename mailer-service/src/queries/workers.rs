@@ -1,0 +1,47 @@
+//! This process's row among the workers: its lease on all the tasks it runs.
+
+use diesel::{ExpressionMethods, Insertable, PgConnection, QueryResult, RunQueryDsl};
+use shared::schema::workers::{self, dsl};
+use uuid::Uuid;
+
+#[derive(Debug, Clone, Insertable)]
+#[diesel(table_name = workers)]
+pub struct NewWorker {
+    pub id: Uuid,
+    pub name: String,
+    pub host: String,
+    pub pid: i32,
+    pub version: &'static str,
+    pub queues: Vec<&'static str>,
+    pub state: &'static str,
+}
+
+pub fn register(connection: &mut PgConnection, worker: &NewWorker) -> QueryResult<()> {
+    diesel::insert_into(dsl::workers)
+        .values(worker)
+        .on_conflict_do_nothing()
+        .execute(connection)
+        .map(|_| ())
+}
+
+/// Renews the lease. False: the worker was declared dead.
+pub fn beat(connection: &mut PgConnection, id: Uuid) -> QueryResult<bool> {
+    diesel::update(dsl::workers)
+        .filter(dsl::id.eq(id))
+        .filter(dsl::state.eq("alive"))
+        .set((
+            dsl::beats.eq(dsl::beats + 1),
+            dsl::heartbeat_at.eq(diesel::dsl::now),
+        ))
+        .execute(connection)
+        .map(|changed| changed == 1)
+}
+
+/// Says that this worker has ended by itself.
+pub fn stopped(connection: &mut PgConnection, id: Uuid) -> QueryResult<usize> {
+    diesel::update(dsl::workers)
+        .filter(dsl::id.eq(id))
+        .filter(dsl::state.eq("alive"))
+        .set(dsl::state.eq("stopped"))
+        .execute(connection)
+}

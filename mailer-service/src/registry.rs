@@ -1,0 +1,89 @@
+//! What this process is running: one entry per claimed attempt, from claim to settlement.
+//!
+//! When a channel is lost, RabbitMQ delivers the messages of running tasks again; the entry adopts the new
+//! delivery, so that the settlement acknowledges the one that counts.
+
+use crate::settle::DeliveryRef;
+use shared::task::TaskId;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio_util::sync::CancellationToken;
+
+pub type Key = (TaskId, i32);
+
+#[derive(Debug)]
+struct Running {
+    delivery: Option<DeliveryRef>,
+    cancel: CancellationToken,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Registry(Arc<Mutex<HashMap<Key, Running>>>);
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Running>> {
+        // Every change is a single map operation, so a panic elsewhere leaves the map whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes an attempt before its claim.
+    pub fn begin(&self, key: Key, delivery: DeliveryRef, cancel: &CancellationToken) -> Begin {
+        match self.lock().entry(key) {
+            Entry::Occupied(mut running) => {
+                Begin::Adopted(running.get_mut().delivery.replace(delivery))
+            }
+            Entry::Vacant(place) => {
+                place.insert(Running {
+                    delivery: Some(delivery),
+                    cancel: cancel.child_token(),
+                });
+                Begin::New
+            }
+        }
+    }
+
+    /// The cancellation signal of a running attempt.
+    pub fn cancel_token(&self, key: Key) -> CancellationToken {
+        self.lock()
+            .get(&key)
+            .map_or_else(CancellationToken::new, |running| running.cancel.clone())
+    }
+
+    /// Takes the delivery, so that it can be acknowledged before the task ends.
+    pub fn take_delivery(&self, key: Key) -> Option<DeliveryRef> {
+        self.lock()
+            .get_mut(&key)
+            .and_then(|running| running.delivery.take())
+    }
+
+    /// Ends an entry; its delivery can be acknowledged now.
+    pub fn end(&self, key: Key) -> Option<DeliveryRef> {
+        self.lock()
+            .remove(&key)
+            .and_then(|running| running.delivery)
+    }
+
+    /// Asks every running attempt to stop.
+    pub fn cancel_all(&self) {
+        for running in self.lock().values() {
+            running.cancel.cancel();
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+}
+
+#[derive(Debug)]
+pub enum Begin {
+    New,
+    /// The attempt runs here already and has taken over the delivery; the earlier one can be acknowledged.
+    Adopted(Option<DeliveryRef>),
+}

@@ -1,0 +1,247 @@
+//! Puts the worker together, and takes it apart in the order in which nothing is lost: stop consuming, let
+//! running tasks finish, give the rest back, settle, acknowledge, close.
+
+use crate::{
+    consumer::Consuming,
+    dispatcher::{self, Common, Event},
+    handlers::Services,
+    heartbeat::{self, Identity},
+    http::{self, Health},
+    registry::Registry,
+    settle::{self, Acker},
+    smtp::{Sender as MailSender, SetupError},
+};
+use shared::{
+    broker::LinkState,
+    config::Config,
+    db,
+    gate::Gate,
+    outbox::Sweeper,
+    publisher::Publisher,
+    task::Queue,
+    telemetry::{self, TelemetryError},
+    threads,
+};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, mpsc::Sender},
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::{runtime::Handle, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Why the service can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the mail configuration is not usable")]
+    Mail(#[from] SetupError),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error("a part of the service could not be started")]
+    Io(#[from] std::io::Error),
+}
+
+/// A running worker.
+pub struct Running {
+    /// Where health and metrics are.
+    pub http_addr: SocketAddr,
+    done: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the service has stopped.
+    pub async fn wait(self) {
+        if let Err(error) = self.done.await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the service did not stop in order"
+            );
+        }
+    }
+}
+
+/// Starts everything; `stop` begins the orderly end. Waits for neither database nor broker.
+pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartError> {
+    telemetry::metrics()?;
+    let mail = MailSender::new(&config.mail)?;
+    // Ends the loops that support the tasks, after the tasks.
+    let finish = CancellationToken::new();
+    let (fates, sweeper) = Sweeper::spawn(&config.database, finish.clone())?;
+    let (publisher, publishing) = Publisher::spawn(
+        &config.broker,
+        "warren mailer publisher".into(),
+        fates,
+        finish.clone(),
+    );
+    let (acker, acking) = Acker::spawn();
+    let registry = Registry::default();
+    let (settle, settling) = settle::spawn(
+        config,
+        registry.clone(),
+        publisher.clone(),
+        acker.clone(),
+        finish.clone(),
+    )?;
+    let identity = Identity::default();
+    let common = Common {
+        services: Arc::new(Services { mail }),
+        registry,
+        acker: acker.clone(),
+        settle,
+        identity: identity.clone(),
+        cancel: CancellationToken::new(),
+        release: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        runtime: Handle::current(),
+    };
+    let (queues, mut support) = spawn_dispatchers(config, &common, &stop)?;
+    let registered = Gate::default();
+    let beating = CancellationToken::new();
+    support.push(spawn_heart(
+        config,
+        &common,
+        &identity,
+        registered.clone(),
+        beating.clone(),
+        &stop,
+    )?);
+
+    let (link, consuming) = watch::channel(LinkState::Down);
+    let health = Health {
+        registered: registered.clone(),
+        consuming,
+        publishing: publisher.link(),
+    };
+    let (server, http_addr) = http::serve(config.worker.http_listen, health)?;
+    let server_handle = server.handle();
+    tokio::spawn(server);
+
+    let close = CancellationToken::new();
+    let consumer = Consuming {
+        config: config.clone(),
+        queues: queues.clone(),
+        acker: acker.clone(),
+        link,
+        stop: stop.clone(),
+        close: close.clone(),
+    };
+    drop((acker, publisher));
+    let grace = config.shutdown_grace();
+    let done = tokio::spawn(async move {
+        let open = tokio::task::spawn_blocking(move || registered.wait()).await;
+        let consumer = matches!(open, Ok(true)).then(|| tokio::spawn(consumer.run()));
+        stop.cancelled().await;
+        tracing::info!("stopping: no more tasks are taken, running ones may finish for {grace:?}");
+        for (_, events) in &queues {
+            let _ended = events.send(Event::Stop);
+        }
+        drop(queues);
+        finish_tasks(common, grace).await;
+        // The settler ends when the last task has dropped its sender, the acker after the settler.
+        join(settling).await;
+        let _acked = tokio::time::timeout(Duration::from_secs(5), acking).await;
+        close.cancel();
+        if let Some(consumer) = consumer {
+            let _closed = tokio::time::timeout(Duration::from_secs(5), consumer).await;
+        }
+        beating.cancel();
+        finish.cancel();
+        let _published = tokio::time::timeout(Duration::from_secs(5), publishing).await;
+        join(sweeper).await;
+        for thread in support {
+            join(thread).await;
+        }
+        server_handle.stop(true).await;
+        tracing::info!("stopped");
+    });
+    Ok(Running { http_addr, done })
+}
+
+type Dispatchers = (Vec<(Queue, Sender<Event>)>, Vec<JoinHandle<()>>);
+
+fn spawn_dispatchers(
+    config: &Config,
+    common: &Common,
+    stop: &CancellationToken,
+) -> std::io::Result<Dispatchers> {
+    let mut dispatchers = Dispatchers::default();
+    for queue in Queue::ALL {
+        if config.worker.queues.get(*queue).slots > 0 {
+            let (events, thread) = dispatcher::spawn(config, *queue, common.clone(), stop.clone())?;
+            dispatchers.0.push((*queue, events));
+            dispatchers.1.push(thread);
+        }
+    }
+    Ok(dispatchers)
+}
+
+/// Migrates first: a worker may well be started before any api-service.
+fn spawn_heart(
+    config: &Config,
+    common: &Common,
+    identity: &Identity,
+    registered: Gate,
+    beating: CancellationToken,
+    stop: &CancellationToken,
+) -> std::io::Result<JoinHandle<()>> {
+    let (config, identity, stop) = (config.clone(), identity.clone(), stop.clone());
+    let registry = common.registry.clone();
+    threads::spawn("start", move || {
+        let migrated = db::migrate_when_ready(&config.database, &stop);
+        if let Err(error) = &migrated {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "the database schema could not be prepared"
+            );
+        }
+        if !matches!(migrated, Ok(true)) {
+            return registered.set(false);
+        }
+        let lost = move || registry.cancel_all();
+        match heartbeat::spawn(&config, identity, lost, registered.clone(), beating) {
+            Ok(heart) => {
+                if heart.join().is_err() {
+                    tracing::error!("the heartbeat panicked");
+                }
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "no heartbeat");
+                registered.set(false);
+            }
+        }
+    })
+}
+
+/// Lets tasks finish; near the end of the grace they are asked to stop, and at its end given back.
+async fn finish_tasks(common: Common, grace: Duration) {
+    common.tasks.close();
+    let asked = grace.mul_f64(0.8);
+    if tokio::time::timeout(asked, common.tasks.wait())
+        .await
+        .is_ok()
+    {
+        return;
+    }
+    tracing::info!(
+        "{} tasks still run and are asked to stop",
+        common.tasks.len()
+    );
+    common.cancel.cancel();
+    if tokio::time::timeout(grace.saturating_sub(asked), common.tasks.wait())
+        .await
+        .is_ok()
+    {
+        return;
+    }
+    tracing::warn!("{} tasks are given back unfinished", common.tasks.len());
+    common.release.cancel();
+    let _dropped = tokio::time::timeout(Duration::from_secs(2), common.tasks.wait()).await;
+}
+
+async fn join(thread: JoinHandle<()>) {
+    let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
+    if !matches!(joined, Ok(true)) {
+        tracing::error!("a thread of the service panicked");
+    }
+}

@@ -1,0 +1,162 @@
+//! Sends the acknowledgements. One task owns every channel's book of tags.
+
+use super::acks::{Ack, Acks};
+use lapin::{
+    Channel,
+    options::{BasicAckOptions, BasicCancelOptions, BasicRejectOptions},
+    types::ShortString,
+};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+/// One consuming channel, from its opening to its loss.
+#[derive(Debug)]
+pub struct Link {
+    channel: Channel,
+    acks: Mutex<Acks>,
+    lost: AtomicBool,
+}
+
+impl Link {
+    pub fn new(channel: Channel) -> Arc<Self> {
+        Arc::new(Self {
+            channel,
+            acks: Mutex::default(),
+            lost: AtomicBool::new(false),
+        })
+    }
+
+    /// Ends a consumer of this channel; what it delivered can still be acknowledged.
+    pub async fn cancel(
+        &self,
+        consumer: &ShortString,
+        options: BasicCancelOptions,
+    ) -> lapin::Result<()> {
+        self.channel.basic_cancel(consumer.clone(), options).await
+    }
+}
+
+/// A delivery that waits for its acknowledgement.
+#[derive(Debug, Clone)]
+pub struct DeliveryRef {
+    pub link: Arc<Link>,
+    pub tag: u64,
+}
+
+enum Order {
+    Settled(Vec<DeliveryRef>),
+    /// A message that is no envelope: dead-lettered.
+    Park(DeliveryRef),
+}
+
+/// A handle to the acknowledging task.
+#[derive(Debug, Clone)]
+pub struct Acker(mpsc::UnboundedSender<Order>);
+
+const TICK: Duration = Duration::from_millis(50);
+
+impl Acker {
+    /// Starts the task; it ends when every handle is gone and all is sent.
+    pub fn spawn() -> (Self, JoinHandle<()>) {
+        let (sender, orders) = mpsc::unbounded_channel();
+        (Self(sender), tokio::spawn(run(orders)))
+    }
+
+    pub fn settled(&self, deliveries: Vec<DeliveryRef>) {
+        if !deliveries.is_empty() {
+            // The task outlives every handle; without it the messages would come again, which is harmless.
+            let _ended = self.0.send(Order::Settled(deliveries));
+        }
+    }
+
+    pub fn park(&self, delivery: DeliveryRef) {
+        let _ended = self.0.send(Order::Park(delivery));
+    }
+}
+
+async fn run(mut orders: mpsc::UnboundedReceiver<Order>) {
+    // Channels with something to send, now or in a moment.
+    let mut active: Vec<Arc<Link>> = Vec::new();
+    loop {
+        let order = if active.is_empty() {
+            orders.recv().await.map(Some)
+        } else {
+            match tokio::time::timeout(TICK, orders.recv()).await {
+                Ok(order) => order.map(Some),
+                Err(_) => Some(None),
+            }
+        };
+        let Some(order) = order else { break };
+        match order {
+            Some(Order::Settled(deliveries)) => {
+                let now = Instant::now();
+                for DeliveryRef { link, tag } in deliveries {
+                    book(&link).settled(tag, now);
+                    if !active.iter().any(|known| Arc::ptr_eq(known, &link)) {
+                        active.push(link);
+                    }
+                }
+            }
+            Some(Order::Park(DeliveryRef { link, tag })) => {
+                let frame = book(&link).reject(tag);
+                send(&link, frame).await;
+            }
+            None => {}
+        }
+        flush(&mut active, Instant::now()).await;
+    }
+    // Everything that waits for a neighbour goes out by itself.
+    flush(&mut active, Instant::now() + Duration::from_secs(1)).await;
+}
+
+fn book(link: &Link) -> std::sync::MutexGuard<'_, Acks> {
+    link.acks.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn flush(active: &mut Vec<Arc<Link>>, now: Instant) {
+    for link in active.iter() {
+        let frames = book(link).flush(now);
+        for frame in frames {
+            send(link, frame).await;
+        }
+    }
+    active.retain(|link| !link.lost.load(Ordering::Relaxed) && book(link).is_waiting());
+}
+
+async fn send(link: &Link, frame: Ack) {
+    if link.lost.load(Ordering::Relaxed) {
+        return;
+    }
+    let channel = &link.channel;
+    let sent = match frame {
+        Ack::UpTo(tag) => {
+            channel
+                .basic_ack(tag, BasicAckOptions { multiple: true })
+                .await
+        }
+        Ack::One(tag) => {
+            channel
+                .basic_ack(tag, BasicAckOptions { multiple: false })
+                .await
+        }
+        Ack::Reject(tag) => {
+            channel
+                .basic_reject(tag, BasicRejectOptions { requeue: false })
+                .await
+        }
+    };
+    // On a lost channel the messages come again, find their tasks settled and are dropped.
+    if let Err(error) = sent {
+        link.lost.store(true, Ordering::Relaxed);
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "a channel was lost before its acknowledgements"
+        );
+    }
+}

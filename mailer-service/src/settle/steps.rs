@@ -1,0 +1,213 @@
+//! From the end of an attempt to the task's next step: a pure decision.
+
+use super::Ended;
+use crate::{
+    queries::settle::Settle,
+    task::{Claimed, Failure, TaskError, Verdict},
+};
+use chrono::{DateTime, Utc};
+use rand::Rng;
+use shared::{
+    backoff::{Backoff, Delay},
+    kinds,
+    outbox::{OutboxRow, Route},
+    task::Status,
+};
+use std::time::Duration;
+
+/// What the settlement writes for one task.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    status: Status,
+    result: Option<&'a str>,
+    failure: Option<&'a Failure>,
+    /// Until the next attempt.
+    delay: Option<Delay>,
+    /// What `task_attempts` says of this attempt; the happy path leaves no row.
+    outcome: Option<&'static str>,
+}
+
+pub(super) fn next<'a>(ended: &'a Ended, rng: &mut impl Rng) -> Step<'a> {
+    let task = &ended.task;
+    match &ended.verdict {
+        Verdict::Completed(result) => Step {
+            status: Status::Completed,
+            result: Some(result.get()),
+            failure: None,
+            delay: None,
+            outcome: None,
+        },
+        Verdict::Released => Step {
+            status: Status::Pending,
+            result: None,
+            failure: None,
+            delay: None,
+            outcome: Some("released"),
+        },
+        Verdict::Failed(TaskError::Fail(failure)) => failed(failure),
+        Verdict::Failed(TaskError::Retry(failure) | TaskError::RetryAfter(_, failure))
+            if task.attempt >= task.max_attempts =>
+        {
+            failed(failure)
+        }
+        Verdict::Failed(TaskError::Retry(failure)) => {
+            let backoff = kinds::find(&task.kind).map_or(Backoff::DEFAULT, |kind| kind.backoff);
+            let failures = u32::try_from(task.attempt).unwrap_or(1);
+            retrying(failure, backoff.wait_after(failures, rng))
+        }
+        Verdict::Failed(TaskError::RetryAfter(wait, failure)) => {
+            retrying(failure, Delay::at_least(*wait))
+        }
+    }
+}
+
+fn failed(failure: &Failure) -> Step<'_> {
+    Step {
+        status: Status::Failed,
+        result: None,
+        failure: Some(failure),
+        delay: None,
+        outcome: Some("failed"),
+    }
+}
+
+fn retrying(failure: &Failure, delay: Delay) -> Step<'_> {
+    Step {
+        status: Status::Retrying,
+        result: None,
+        failure: Some(failure),
+        delay: Some(delay),
+        outcome: Some("failed"),
+    }
+}
+
+impl Step<'_> {
+    /// The message that carries the step out, if RabbitMQ does.
+    pub(super) fn message(
+        &self,
+        task: &Claimed,
+        now: DateTime<Utc>,
+        patience: Duration,
+    ) -> Option<OutboxRow> {
+        let (route, attempt) = match self.status {
+            Status::Retrying => (Route::after(self.delay?)?, task.attempt + 1),
+            Status::Pending => (Route::Tasks, task.attempt + 1),
+            Status::Failed => (Route::Dead, task.attempt),
+            _ => return None,
+        };
+        Some(OutboxRow::new(&task.subject(attempt), route, now, patience))
+    }
+
+    pub(super) fn push(&self, task: &Claimed, statement: &mut Settle) {
+        statement.id.push(task.id.0);
+        statement.attempt.push(task.attempt);
+        statement.status.push(self.status.as_str());
+        statement.result.push(self.result.map(str::to_owned));
+        statement
+            .error_code
+            .push(self.failure.map(|failure| failure.code));
+        // PostgreSQL has no NUL in texts.
+        statement.error_message.push(
+            self.failure
+                .map(|failure| failure.message.replace('\0', "")),
+        );
+        statement
+            .delay
+            .push(self.delay.map(|delay| delay.duration().as_secs_f64()));
+        statement
+            .in_database
+            .push(matches!(self.delay, Some(Delay::Until(_))));
+        statement.finished.push(self.status.is_final());
+        statement.outcome.push(self.outcome);
+    }
+
+    /// Counts the outcome; a failure is logged here and nowhere else.
+    pub(super) fn log(&self, task: &Claimed) {
+        metrics::counter!("warren_tasks_settled_total", "kind" => task.kind.clone(), "status" => self.status.as_str()).increment(1);
+        let Some(failure) = self.failure else { return };
+        if let Some(delay) = self.delay {
+            tracing::warn!(
+                task.id = %task.id, task.kind = %task.kind, task.attempt = task.attempt, error.code = failure.code,
+                "task failed, next try in {:?}: {}", delay.duration(), failure.message
+            );
+        } else {
+            tracing::error!(
+                task.id = %task.id, task.kind = %task.kind, task.attempt = task.attempt, error.code = failure.code,
+                "task failed for good: {}", failure.message
+            );
+        }
+    }
+}
+
+/// Instead of an outcome that PostgreSQL refuses. False: this is such a failure already.
+pub(super) fn replace_by_failure(ended: &mut Ended) -> bool {
+    const CODE: &str = "outcome_refused";
+    if matches!(&ended.verdict, Verdict::Failed(TaskError::Fail(failure)) if failure.code == CODE) {
+        return false;
+    }
+    ended.verdict = Verdict::Failed(TaskError::Fail(Failure::new(
+        CODE,
+        "the database refused to store the outcome",
+    )));
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{SeedableRng, rngs::StdRng};
+    use shared::task::{Lane, Queue, TaskId};
+
+    fn ended(attempt: i32, max_attempts: i32, verdict: Verdict) -> Ended {
+        let task = Claimed {
+            id: TaskId::now(),
+            attempt,
+            max_attempts,
+            kind: "demo.noop".into(),
+            queue: Queue::Work,
+            lane: Lane::Low,
+            payload: "{}".into(),
+            started_at: None,
+            traceparent: None,
+        };
+        Ended { task, verdict }
+    }
+
+    fn row(ended: &Ended) -> (Status, Option<(String, i32)>) {
+        let step = next(ended, &mut StdRng::seed_from_u64(1));
+        let message = step.message(&ended.task, Utc::now(), Duration::from_secs(1));
+        (step.status, message.map(|row| (row.exchange, row.attempt)))
+    }
+
+    #[test]
+    fn a_failed_attempt_goes_through_a_delay_tier() {
+        let failure = Failure::new("x", "y");
+        let verdict = Verdict::Failed(TaskError::RetryAfter(
+            Duration::from_secs(45),
+            failure.clone(),
+        ));
+        assert_eq!(
+            row(&ended(2, 3, verdict)),
+            (Status::Retrying, Some(("warren.retry.60s".into(), 3)))
+        );
+        let verdict = Verdict::Failed(TaskError::RetryAfter(Duration::from_secs(4000), failure));
+        assert_eq!(row(&ended(2, 3, verdict)), (Status::Retrying, None));
+    }
+
+    #[test]
+    fn the_last_attempt_goes_to_the_dead_letters() {
+        let verdict = Verdict::Failed(TaskError::Retry(Failure::new("x", "y")));
+        assert_eq!(
+            row(&ended(3, 3, verdict)),
+            (Status::Failed, Some(("warren.dead".into(), 3)))
+        );
+    }
+
+    #[test]
+    fn a_released_task_is_published_again_at_once() {
+        assert_eq!(
+            row(&ended(1, 1, Verdict::Released)),
+            (Status::Pending, Some(("warren.tasks".into(), 2)))
+        );
+    }
+}

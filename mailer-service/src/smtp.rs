@@ -1,0 +1,196 @@
+//! Handing mails to an SMTP relay.
+//!
+//! One mail has one envelope recipient, and one call of [`Sender::send`] is one attempt at it. What must
+//! stay true: a mail is never reported as not taken when it may have been (that is
+//! [`Class::UnknownOutcome`]); a connection that had gone stale in the pool costs neither a mail nor an
+//! attempt; a caller that goes away leaves no half-used connection behind; no log line and no error
+//! holds a mail address.
+//!
+//! lettre builds the mails and speaks the protocol; connections are ours ([`pool`], [`wire`]), since its
+//! pool sends about 22 mails a second on a connection, for want of `TCP_NODELAY`.
+//!
+//! # Outcomes
+//!
+//! By RFC 5321, 4.2.1 the first digit of a reply decides; enhanced codes are RFC 3463.
+//!
+//! | What happened | Code | Class |
+//! |---|---|---|
+//! | DNS, TCP, or the relay hung up before its greeting | `smtp_connect_failed` | `Retry` |
+//! | 4xx or 5xx to the greeting, EHLO or RSET: not about the mail | `smtp_relay_refused` | `Retry` |
+//! | TLS handshake broken off, STARTTLS refused | `smtp_tls_failed` | `Retry` |
+//! | certificate not trusted, STARTTLS not offered | `smtp_tls_failed` | `RetryAfter` 300 s |
+//! | 4xx to AUTH | `smtp_auth_failed` | `Retry` |
+//! | 5xx to AUTH, no mechanism, 530/534/535/538 anywhere: our setup, not the mail | `smtp_auth_failed` | `RetryAfter` 300 s |
+//! | no free connection before the deadline | `smtp_busy` | `Retry` |
+//! | a phase took too long before the final dot | `smtp_timeout` | `Retry` |
+//! | I/O error or end before the final dot | `smtp_connection_lost` | `Retry` |
+//! | a reply that does not fit or does not parse, before the final dot | `smtp_protocol_error` | `Retry` |
+//! | 421 anywhere: the relay is closing | `smtp_421` | `Retry` |
+//! | 450 or 451 with 4.7.1 or a text about greylisting | `smtp_greylisted` | `RetryAfter` 300 s |
+//! | other 4xx to MAIL, RCPT, DATA or the mail | `smtp_temporary` | `Retry` |
+//! | 5xx to MAIL, RCPT, DATA or the mail | `smtp_permanent` | `Fail` |
+//! | larger than the relay's SIZE | `smtp_message_too_large` | `Fail` |
+//! | an address needs SMTPUTF8, the relay lacks it | `smtp_smtputf8_unsupported` | `Fail` |
+//! | the payload makes no mail | `mail_not_buildable` | `Fail` |
+//! | time-out, I/O error or an odd reply once the final dot may have left | `smtp_outcome_unknown` | `UnknownOutcome` |
+//!
+//! After a `RetryAfter` on the way in (TLS, AUTH) the relay is left alone for 30 s: further mails get the
+//! same answer at once, so that a wrong password does not lock the account.
+//!
+//! # Metrics
+//!
+//! `warren_smtp_mails_total{relay,outcome=sent|retry|failed|unknown}`, `warren_smtp_send_seconds{relay}`,
+//! `warren_smtp_connections_total{relay}` and `warren_smtp_connections_open{relay}`. The recorder must be
+//! installed before [`Sender::new`].
+
+pub mod build;
+mod connection;
+mod error;
+mod metrics;
+mod offers;
+mod pool;
+mod reply;
+mod settings;
+mod tls;
+mod transaction;
+mod wire;
+
+pub use self::{
+    error::{Class, SendError, code},
+    settings::SetupError,
+};
+
+use self::{
+    build::{BuildError, BuildOptions},
+    pool::{Lease, Pool},
+    transaction::{After, Envelope},
+};
+use shared::{
+    config,
+    kinds::{EmailSend, EmailSent},
+    task::TaskId,
+};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Sends mails through the configured relays; one for the whole process.
+pub struct Sender {
+    /// In the order of their names. The first is used; the others are checked and wait for routing.
+    relays: Vec<Arc<Pool>>,
+    options: BuildOptions,
+}
+
+/// One mail of one task.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    pub task_id: TaskId,
+    /// The prepared payload: `from` and `recipient` are filled in.
+    pub mail: &'a EmailSend,
+}
+
+impl Sender {
+    /// Checks the configuration: names, credentials, certificate authorities. Connects to nothing.
+    pub fn new(mail: &config::Mail) -> Result<Self, SetupError> {
+        let relays: Vec<_> = settings::relays(mail)?.into_iter().map(Pool::new).collect();
+        if relays.is_empty() {
+            return Err(settings::wrong(
+                "mail.relays",
+                "must hold at least one relay",
+            ));
+        }
+        Ok(Self {
+            relays,
+            options: settings::build_options(mail)?,
+        })
+    }
+
+    /// Makes one attempt at handing the mail over, which ends at `deadline` at the latest.
+    ///
+    /// A caller that drops this future gives up its connection and its turn, and nothing else; but whether
+    /// the mail was taken it can't know then. The deadline is the better way to bound an attempt.
+    pub async fn send(
+        &self,
+        outgoing: &Outgoing<'_>,
+        deadline: Instant,
+    ) -> Result<EmailSent, SendError> {
+        let relay = &self.relays[0];
+        let started = Instant::now();
+        let outcome = self.attempt(relay, outgoing, deadline).await;
+        relay.metrics.mail(&outcome, started.elapsed());
+        outcome
+    }
+
+    async fn attempt(
+        &self,
+        relay: &Arc<Pool>,
+        outgoing: &Outgoing<'_>,
+        deadline: Instant,
+    ) -> Result<EmailSent, SendError> {
+        let Outgoing { task_id, mail } = *outgoing;
+        let message_id = build::message_id(task_id, mail, &self.options)?;
+        let message = build::build(task_id, mail, &self.options)?;
+        let envelope = Envelope {
+            from: &mail
+                .from
+                .as_ref()
+                .ok_or(BuildError::Missing("sender"))?
+                .address,
+            to: mail
+                .recipient
+                .as_ref()
+                .ok_or(BuildError::Missing("recipient"))?,
+            message: &message,
+        };
+        let lease = relay.take(deadline).await?;
+        let reply = transmit(lease, relay, &envelope, deadline).await?;
+        Ok(EmailSent {
+            message_id,
+            relay: relay.settings.name.clone(),
+            reply,
+        })
+    }
+
+    /// Ends all idle connections with QUIT, waiting 2 s at most, and lets no further mail start.
+    pub async fn close(&self) {
+        futures_util::future::join_all(self.relays.iter().map(|relay| relay.close())).await;
+    }
+}
+
+async fn transmit(
+    mut lease: Lease,
+    relay: &Pool,
+    envelope: &Envelope<'_>,
+    deadline: Instant,
+) -> Result<String, SendError> {
+    loop {
+        match lease
+            .connection
+            .send(envelope, relay.settings.timeouts, deadline)
+            .await
+        {
+            Ok(reply) => {
+                lease.give_back();
+                return Ok(reply);
+            }
+            // A renewed connection is not a reused one, so this happens once.
+            Err(refusal) if refusal.stale && lease.reused => lease = lease.renew(deadline).await?,
+            Err(refusal) => {
+                match refusal.connection {
+                    After::Reuse => lease.give_back(),
+                    After::Reset => lease.reset_and_give_back(),
+                    After::Drop => drop(lease),
+                }
+                return Err(refusal.error);
+            }
+        }
+    }
+}
+
+impl From<BuildError> for SendError {
+    fn from(error: BuildError) -> Self {
+        Self::new(Class::Fail, code::NOT_BUILDABLE, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;

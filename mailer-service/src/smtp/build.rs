@@ -1,0 +1,182 @@
+//! From a payload to the bytes of a mail. A pure function of the task's id and payload: every attempt
+//! sends the same bytes, so that relays and mailboxes can tell a repeat.
+//!
+//! The bytes are 7-bit ASCII (except for header addresses that have no ASCII form, RFC 6532) in CRLF
+//! lines of at most 998 octets (RFC 5322, 2.1.1), whatever the payload says; [`form`] checks it once more.
+
+mod form;
+mod text;
+
+use chrono::{DateTime, Utc};
+use lettre::{
+    Address,
+    message::{
+        Mailbox, Mailboxes, MultiPart, SinglePart,
+        header::{self, ContentType, HeaderName, HeaderValue, Headers},
+    },
+};
+use shared::{
+    address,
+    kinds::{EmailSend, email_send::check_header},
+    task::TaskId,
+};
+use std::{
+    io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+/// What building needs from the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct BuildOptions {
+    /// `mail.message_id_domain`; the sender's domain when there is none.
+    pub message_id_domain: Option<String>,
+}
+
+/// No mail can be made of this payload; another attempt would find the same.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    #[error("the mail has no {0}")]
+    Missing(&'static str),
+    #[error("an extra header is refused: {0}")]
+    Header(&'static str),
+    #[error("the task's id holds no time")]
+    NoTime,
+    #[error("the built mail is not in order: {0}")]
+    Form(&'static str),
+    #[error("the mail could not be built")]
+    Panicked,
+}
+
+/// Builds the mail; the result ends with CRLF and is not dot-stuffed.
+pub fn build(
+    task_id: TaskId,
+    mail: &EmailSend,
+    options: &BuildOptions,
+) -> Result<Vec<u8>, BuildError> {
+    // lettre panics on some input that should not get here.
+    let built = catch_unwind(AssertUnwindSafe(|| assemble(task_id, mail, options)))
+        .map_err(|_| BuildError::Panicked)??;
+    form::check(&built, has_utf8_addresses(mail)).map_err(BuildError::Form)?;
+    Ok(built)
+}
+
+/// The Message-ID without angle brackets; the same for all copies of a group.
+pub fn message_id(
+    task_id: TaskId,
+    mail: &EmailSend,
+    options: &BuildOptions,
+) -> Result<String, BuildError> {
+    let from = mail.from.as_ref().ok_or(BuildError::Missing("sender"))?;
+    let domain = options
+        .message_id_domain
+        .as_deref()
+        .unwrap_or(from.address.domain());
+    Ok(format!("{}@{domain}", mail.message_id.unwrap_or(task_id)))
+}
+
+fn assemble(
+    task_id: TaskId,
+    mail: &EmailSend,
+    options: &BuildOptions,
+) -> Result<Vec<u8>, BuildError> {
+    let from = mail.from.as_ref().ok_or(BuildError::Missing("sender"))?;
+    let mut headers = Headers::with_capacity(10 + mail.headers.len());
+    headers.set(header::Date::new(sent_at(task_id)?.into()));
+    headers.set(header::From::from(mailboxes([from])));
+    if mail.to.is_empty() {
+        return Err(BuildError::Missing("To address"));
+    }
+    headers.set(header::To::from(mailboxes(&mail.to)));
+    if !mail.cc.is_empty() {
+        headers.set(header::Cc::from(mailboxes(&mail.cc)));
+    }
+    if !mail.reply_to.is_empty() {
+        headers.set(header::ReplyTo::from(mailboxes(&mail.reply_to)));
+    }
+    headers.insert_raw(text::subject(&mail.subject));
+    headers.set(header::MessageId::from(format!(
+        "<{}>",
+        message_id(task_id, mail, options)?
+    )));
+    let task = HeaderName::new_from_ascii_str("X-Warren-Task");
+    headers.insert_raw(HeaderValue::new(task, task_id.to_string()));
+    for (name, value) in &mail.headers {
+        // The door has checked it; a mail is forged where this is forgotten.
+        check_header(name, value).map_err(BuildError::Header)?;
+        let name = HeaderName::new_from_ascii(name.clone())
+            .map_err(|_| BuildError::Header("the name is not usable"))?;
+        headers.insert_raw(text::header(name, value));
+    }
+    headers.set(header::MIME_VERSION_1_0);
+
+    let body = body(task_id, mail)?;
+    let mut built = Vec::with_capacity(1024 + body.len());
+    write!(built, "{headers}").map_err(|_| BuildError::Panicked)?;
+    built.extend_from_slice(&body);
+    Ok(built)
+}
+
+/// The MIME part with its own headers.
+fn body(task_id: TaskId, mail: &EmailSend) -> Result<Vec<u8>, BuildError> {
+    match (&mail.text, &mail.html) {
+        (Some(text), Some(html)) => {
+            // "=_" occurs in no quoted-printable or base64 text (RFC 2045, 6.7), and nobody knows the id beforehand.
+            let kind = format!(
+                "multipart/alternative; boundary=\"=_{}\"",
+                task_id.0.simple()
+            );
+            let kind = ContentType::parse(&kind).map_err(|_| BuildError::Panicked)?;
+            let parts = MultiPart::builder().header(kind).build();
+            let parts = parts
+                .singlepart(SinglePart::plain(text::crlf(text)))
+                .singlepart(SinglePart::html(text::crlf(html)));
+            Ok(parts.formatted())
+        }
+        (Some(text), None) => {
+            Ok(SinglePart::plain(text::last_line_open(text::crlf(text))).formatted())
+        }
+        (None, Some(html)) => {
+            Ok(SinglePart::html(text::last_line_open(text::crlf(html))).formatted())
+        }
+        (None, None) => Err(BuildError::Missing("text or HTML part")),
+    }
+}
+
+/// When the task was accepted, to the second: the id's own time (RFC 9562, 5.7).
+fn sent_at(task_id: TaskId) -> Result<DateTime<Utc>, BuildError> {
+    let (seconds, _) = task_id
+        .0
+        .get_timestamp()
+        .ok_or(BuildError::NoTime)?
+        .to_unix();
+    i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
+        .ok_or(BuildError::NoTime)
+}
+
+fn mailboxes<'a>(list: impl IntoIterator<Item = &'a address::Mailbox>) -> Mailboxes {
+    let mailbox = |one: &address::Mailbox| {
+        // Both halves were parsed more strictly than lettre does.
+        Mailbox::new(
+            one.name.clone(),
+            Address::new_dangerous(one.address.local(), one.address.domain()),
+        )
+    };
+    list.into_iter().map(mailbox).collect()
+}
+
+fn has_utf8_addresses(mail: &EmailSend) -> bool {
+    let listed = mail
+        .to
+        .iter()
+        .chain(&mail.cc)
+        .chain(&mail.reply_to)
+        .chain(&mail.from);
+    listed
+        .into_iter()
+        .any(|mailbox| !mailbox.address.as_str().is_ascii())
+}
+
+#[cfg(test)]
+mod tests;

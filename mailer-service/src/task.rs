@@ -1,0 +1,77 @@
+//! A claimed task on its way through this process.
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use shared::{
+    outbox::Subject,
+    task::{Lane, Queue, TaskId},
+};
+use std::time::Duration;
+
+/// What the claim returned.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    pub id: TaskId,
+    /// The number of this attempt, from 1; together with the id it is the fence.
+    pub attempt: i32,
+    pub max_attempts: i32,
+    pub kind: String,
+    pub queue: Queue,
+    pub lane: Lane,
+    /// JSON.
+    pub payload: String,
+    pub started_at: Option<DateTime<Utc>>,
+    pub traceparent: Option<String>,
+}
+
+impl Claimed {
+    /// What a message about `attempt` of this task says.
+    pub fn subject(&self, attempt: i32) -> Subject<'_> {
+        Subject {
+            task: self.id,
+            attempt,
+            kind: &self.kind,
+            queue: self.queue,
+            lane: self.lane,
+            traceparent: self.traceparent.as_deref(),
+        }
+    }
+}
+
+/// What went wrong, for the task's `error`. The text reaches users and operators: no secrets, no addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Stable, for machines, e.g. `smtp_permanent`.
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// How a handler says that an attempt did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskError {
+    /// Another attempt may succeed; the kind's backoff says when.
+    Retry(Failure),
+    /// Not before that long.
+    RetryAfter(Duration, Failure),
+    /// No attempt will succeed.
+    Fail(Failure),
+}
+
+/// The end of one attempt.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The result, as JSON.
+    Completed(Box<RawValue>),
+    Failed(TaskError),
+    /// Given back unfinished, because this process stops.
+    Released,
+}
