@@ -248,18 +248,15 @@ pub(super) fn failure(phase: Phase, wire: &WireHandle, error: smtp::Error) -> Se
         let text = error.source().map(ToString::to_string).unwrap_or_default();
         return reply::classify(phase, status.into(), &text);
     }
-    let lost = |class, code| {
-        SendError::new(
-            class,
-            code,
-            format!("the connection was lost during {}", phase.name()),
-        )
+    let lost = match phase {
+        Phase::Connect => connect_failed("the relay hung up"),
+        _ => {
+            let text = format!("the connection was lost during {}", phase.name());
+            SendError::new(Class::Retry, code::CONNECTION_LOST, text)
+        }
     };
     if wire.has_ended() {
-        return match phase {
-            Phase::Connect => connect_failed("the relay hung up"),
-            _ => lost(Class::Retry, code::CONNECTION_LOST),
-        };
+        return lost;
     }
     if let Some((code, text)) = wire.with_heard(uncommon_reply) {
         return reply::classify(phase, code, &text);
@@ -268,7 +265,7 @@ pub(super) fn failure(phase: Phase, wire: &WireHandle, error: smtp::Error) -> Se
         let text = format!("the relay's reply to {} is not understood", phase.name());
         return SendError::new(Class::Retry, code::PROTOCOL_ERROR, text);
     }
-    lost(Class::Retry, code::CONNECTION_LOST).caused_by(error)
+    lost.caused_by(error)
 }
 
 /// A negative reply whose second digit is above 5, such as 571: some relays use them, lettre refuses them.

@@ -110,7 +110,7 @@ CREATE TABLE workers (
 
 -- Which life of the broker's data the published messages went to (see the reconciler).
 CREATE TABLE broker_epoch (
-    only       boolean PRIMARY KEY DEFAULT true CHECK (only),
+    "only"     boolean PRIMARY KEY DEFAULT true CHECK ("only"),
     epoch      bigint NOT NULL,
     started_at timestamptz NOT NULL DEFAULT now()
 );

@@ -1,0 +1,88 @@
+//! The actix application: what its handlers share, and the two listeners it is served on.
+
+mod edge;
+mod endpoint;
+mod serve;
+
+pub use endpoint::Endpoint;
+pub use serve::{Listening, ServeError, serve};
+
+use crate::{auth::KeyRing, endpoints, endpoints::health::Probe, intake::Intake, waiters::Waiters};
+use actix_web::web::{self, ServiceConfig};
+use metrics_exporter_prometheus::PrometheusHandle;
+use shared::{
+    broker::LinkState,
+    config::{Config, ConfigError},
+    db::Pool,
+    kinds::AcceptDefaults,
+};
+use std::{fmt, sync::Arc, time::Instant};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What every handler can reach. Made once; shared by all workers.
+pub struct AppState {
+    pub config: Arc<Config>,
+    pub defaults: AcceptDefaults,
+    pub intake: Intake,
+    pub pool: Pool,
+    pub keys: KeyRing,
+    pub waiters: Waiters,
+    /// The publisher's connection to the broker.
+    pub broker: watch::Receiver<LinkState>,
+    pub metrics: PrometheusHandle,
+    pub database: Probe,
+    pub started: Instant,
+    /// Set when the service begins to stop.
+    pub stop: CancellationToken,
+}
+
+impl fmt::Debug for AppState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppState").finish_non_exhaustive()
+    }
+}
+
+impl AppState {
+    /// Opens the pool and starts the key ring and the waiters; must be called in a tokio runtime.
+    /// The error is a `mail.default_from` that is no address.
+    pub fn start(
+        config: Arc<Config>,
+        intake: Intake,
+        broker: watch::Receiver<LinkState>,
+        metrics: PrometheusHandle,
+        stop: CancellationToken,
+    ) -> Result<Self, ConfigError> {
+        let pool = Pool::new(&config.database);
+        Ok(Self {
+            defaults: config.accept_defaults()?,
+            keys: KeyRing::spawn(pool.clone(), stop.clone()),
+            waiters: Waiters::spawn(pool.clone(), config.http.max_waiting, stop.clone()),
+            database: Probe::new(pool.clone()),
+            started: Instant::now(),
+            config,
+            intake,
+            pool,
+            broker,
+            metrics,
+            stop,
+        })
+    }
+}
+
+/// The API's routes, as [`serve`] puts them behind its listener.
+pub fn configure(state: web::Data<AppState>) -> impl Fn(&mut ServiceConfig) + Clone {
+    move |app| {
+        app.app_data(state.clone())
+            .app_data(web::PayloadConfig::new(state.config.http.max_body_bytes))
+            .configure(endpoints::configure);
+    }
+}
+
+/// The routes of the internal listener: health and metrics, without a key.
+pub fn configure_internal(state: web::Data<AppState>) -> impl Fn(&mut ServiceConfig) + Clone {
+    move |app| {
+        app.app_data(state.clone())
+            .configure(endpoints::configure_internal);
+    }
+}

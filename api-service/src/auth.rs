@@ -1,0 +1,92 @@
+//! Who calls. Endpoints behind [`require_key`] are closed to everybody without a valid API key; those that
+//! are open stand outside of it, by name, in [`crate::endpoints`].
+
+mod key;
+mod ring;
+
+pub(crate) use key::generate;
+pub use key::{ApiKey, KeyHash};
+pub use ring::{KeyRing, Unknown};
+
+use crate::{
+    app::AppState,
+    problem::{Problem, ProblemType},
+};
+use actix_web::{
+    Error, FromRequest, HttpMessage, HttpRequest,
+    body::MessageBody,
+    dev::{Payload, ServiceRequest, ServiceResponse},
+    http::header,
+    middleware::Next,
+    web::Data,
+};
+use std::{
+    future::{Ready, ready},
+    sync::Arc,
+};
+use uuid::Uuid;
+
+/// The API key that a request came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    pub key_id: Uuid,
+    pub name: Arc<str>,
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        // Absent only if an endpoint was put outside of `require_key`: then nobody may use it.
+        let caller = request.extensions().get::<Self>().cloned();
+        ready(caller.ok_or_else(|| Problem::new(ProblemType::MissingKey)))
+    }
+}
+
+/// Lets a request pass if it carries a valid key, and tells the endpoint whose it is.
+pub async fn require_key(
+    state: Data<AppState>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse, Error> {
+    match caller(&state, &request).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.call(request).await?.map_into_boxed_body())
+        }
+        Err(problem) => Ok(request.error_response(problem)),
+    }
+}
+
+async fn caller(state: &AppState, request: &ServiceRequest) -> Result<Caller, Problem> {
+    let key = key(request)?;
+    let hash = key.hash();
+    if let Some(caller) = state.keys.known(&hash) {
+        return Ok(caller);
+    }
+    state
+        .keys
+        .find(&hash)
+        .await
+        .map_err(|unknown| match unknown {
+            Unknown::Invalid => Problem::new(ProblemType::InvalidKey),
+            Unknown::Unreadable => Problem::new(ProblemType::DatabaseUnavailable).detail(
+                "This key has not been used since the database went away, so it can't be checked.",
+            ),
+        })
+}
+
+fn key(request: &ServiceRequest) -> Result<ApiKey<'_>, Problem> {
+    let header = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .ok_or_else(|| Problem::new(ProblemType::MissingKey))?;
+    header
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .and_then(|(_, key)| ApiKey::parse(key.trim()))
+        .ok_or_else(|| Problem::new(ProblemType::InvalidKey))
+}

@@ -1,0 +1,5 @@
+//! The program's subcommands.
+
+pub mod key;
+
+pub use key::KeyCommand;

@@ -1,0 +1,53 @@
+//! The endpoints, a module each: routes, request and response types, handler, tests. An endpoint parses,
+//! makes one call and answers.
+
+pub mod emails;
+pub mod health;
+pub mod metrics;
+pub mod problems;
+mod request;
+mod submit;
+pub mod tasks;
+mod terms;
+
+use crate::{
+    auth::require_key,
+    problem::{Problem, ProblemType},
+    web as pages,
+};
+use actix_web::{
+    HttpResponse,
+    middleware::from_fn,
+    web::{self, ServiceConfig},
+};
+
+/// Everything below here but `/health…`, `/openapi.json` and `/docs` needs a key.
+pub const BASE: &str = "/api/v1";
+
+/// The API's listener. What is named before the scope is open to everybody.
+pub fn configure(app: &mut ServiceConfig) {
+    app.configure(health::configure)
+        .configure(problems::configure)
+        .configure(pages::configure)
+        .service(metrics::endpoint("/metrics").wrap(from_fn(require_key)))
+        .service(
+            web::scope(BASE)
+                .wrap(from_fn(require_key))
+                .configure(tasks::configure)
+                .configure(emails::configure)
+                .service(metrics::endpoint("/metrics"))
+                .default_service(web::to(not_found)),
+        )
+        .default_service(web::to(not_found));
+}
+
+/// The internal listener: no keys.
+pub fn configure_internal(app: &mut ServiceConfig) {
+    app.configure(health::configure)
+        .service(metrics::endpoint("/metrics"))
+        .default_service(web::to(not_found));
+}
+
+async fn not_found() -> Result<HttpResponse, Problem> {
+    Err(Problem::new(ProblemType::NotFound))
+}

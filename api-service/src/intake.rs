@@ -1,0 +1,299 @@
+//! Group commit at the door: requests wait in a bounded queue, one plain thread takes whatever is waiting
+//! and commits it in one statement, and each request is answered when its rows are on disk.
+//!
+//! Nothing waits for a batch to fill: under load batches form by themselves, and a lone request is not
+//! delayed. What was committed goes straight to the publisher; the relay is there for what gets lost.
+
+use crate::queries::accept::{self, Accept};
+use chrono::{DateTime, Utc};
+use diesel::result::Error as DieselError;
+use shared::{
+    config::Config,
+    db::{DbError, Session, is_passing},
+    gate::Gate,
+    kinds::KindInfo,
+    outbox::{OutboxRow, Route, Subject},
+    publisher::Publisher,
+    task::{OnWorkerLost, Priority, Queue, Status, TaskId},
+};
+use std::{
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A task as it will be stored.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    pub id: TaskId,
+    pub kind: &'static KindInfo,
+    pub queue: Queue,
+    pub priority: Priority,
+    /// The payload in its stored form, from [`KindInfo::accept`].
+    pub payload: String,
+    pub max_attempts: u16,
+    pub on_worker_lost: OnWorkerLost,
+    pub tags: Vec<String>,
+    /// Not before then; a time in the future makes the task SCHEDULED.
+    pub run_at: Option<DateTime<Utc>>,
+    pub useful_until: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    pub created_by: Uuid,
+    pub traceparent: Option<String>,
+}
+
+impl NewTask {
+    /// When the task becomes due, if that is not now.
+    pub fn due_at(&self) -> Option<DateTime<Utc>> {
+        self.run_at.filter(|run_at| *run_at > self.created_at)
+    }
+
+    pub fn status(&self) -> Status {
+        if self.due_at().is_some() {
+            Status::Scheduled
+        } else {
+            Status::Pending
+        }
+    }
+}
+
+/// The answer to remember under an `Idempotency-Key`.
+#[derive(Debug, Clone)]
+pub struct Idempotency {
+    pub api_key_id: Uuid,
+    pub key: String,
+    /// SHA-256 of method, path and body.
+    pub request_hash: Vec<u8>,
+    pub answer: Answer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub location: Option<String>,
+    pub body: String,
+}
+
+/// The tasks of one request, stored together or not at all.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    pub tasks: Vec<NewTask>,
+    pub idempotency: Option<Idempotency>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Committed to disk.
+    Stored,
+    /// This request was answered before; this is that answer.
+    Replayed(Answer),
+    /// The key was used for another request.
+    KeyReused,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    #[error("too many requests are waiting to be stored")]
+    Full,
+    #[error("the tasks could not be stored")]
+    Refused(#[source] DieselError),
+    /// The database was away for longer than `accept.patience_ms`.
+    #[error("the tasks could not be stored: the database is not there")]
+    Unavailable,
+    #[error("the service is stopping")]
+    Stopping,
+}
+
+type Reply = oneshot::Sender<Result<Outcome, IntakeError>>;
+
+struct Job {
+    submission: Submission,
+    reply: Reply,
+    since: Instant,
+}
+
+/// A handle to the intake thread.
+#[derive(Clone)]
+pub struct Intake {
+    jobs: SyncSender<Job>,
+    patience: Duration,
+}
+
+impl Intake {
+    /// Starts the thread. It ends when every handle is gone.
+    pub fn spawn(
+        config: &Config,
+        publisher: Publisher,
+        ready: Gate,
+        stop: CancellationToken,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (jobs, waiting) = sync_channel(config.accept.queue_capacity);
+        let patience = Duration::from_millis(config.accept.patience_ms);
+        let thread = Thread {
+            session: Session::new(&config.database),
+            max_batch: config.accept.max_batch,
+            relay_after: Duration::from_millis(config.outbox.relay_after_ms.into()),
+            patience,
+            publisher,
+            stop,
+        };
+        let handle = shared::threads::spawn("intake", move || {
+            if ready.wait() {
+                thread.run(&waiting);
+            }
+        })?;
+        Ok((Self { jobs, patience }, handle))
+    }
+
+    /// Stores the tasks; returns once they are on disk, or were found to be there already.
+    pub async fn submit(&self, submission: Submission) -> Result<Outcome, IntakeError> {
+        let (reply, answer) = oneshot::channel();
+        let since = Instant::now();
+        self.jobs
+            .try_send(Job {
+                submission,
+                reply,
+                since,
+            })
+            .map_err(|error| match error {
+                TrySendError::Full(_) => IntakeError::Full,
+                TrySendError::Disconnected(_) => IntakeError::Stopping,
+            })?;
+        // The thread keeps to the patience itself; this is for a connection that hangs.
+        match tokio::time::timeout(self.patience * 2, answer).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(IntakeError::Stopping),
+            Err(_) => Err(IntakeError::Unavailable),
+        }
+    }
+}
+
+struct Thread {
+    session: Session,
+    max_batch: usize,
+    relay_after: Duration,
+    patience: Duration,
+    publisher: Publisher,
+    stop: CancellationToken,
+}
+
+impl Thread {
+    fn run(mut self, waiting: &Receiver<Job>) {
+        while let Ok(first) = waiting.recv() {
+            let mut batch = vec![first];
+            while batch.len() < self.max_batch
+                && let Ok(next) = waiting.try_recv()
+            {
+                batch.push(next);
+            }
+            self.store(batch);
+        }
+    }
+
+    fn store(&mut self, batch: Vec<Job>) {
+        let begin = Instant::now();
+        let until = batch.first().map_or(begin, |oldest| oldest.since) + self.patience;
+        let (submissions, replies): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|job| (job.submission, job.reply))
+            .unzip();
+        let outcomes = self.commit(&submissions, until);
+        metrics::histogram!("warren_accept_commit_seconds").record(begin.elapsed().as_secs_f64());
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a batch has a few hundred requests"
+        )]
+        metrics::histogram!("warren_accept_batch_size").record(submissions.len() as f64);
+        let mut stored = Vec::new();
+        for ((submission, reply), outcome) in submissions.into_iter().zip(replies).zip(outcomes) {
+            if matches!(outcome, Ok(Outcome::Stored)) {
+                stored.extend(submission.tasks);
+            }
+            // A caller who has gone away finds the task by its idempotency key.
+            let _gone = reply.send(outcome);
+        }
+        metrics::counter!("warren_tasks_accepted_total").increment(stored.len() as u64);
+        self.publish(&stored);
+    }
+
+    /// One outcome for each submission. A batch that PostgreSQL refuses is split, so that one bad row
+    /// fails its own request and no other.
+    fn commit(
+        &mut self,
+        submissions: &[Submission],
+        until: Instant,
+    ) -> Vec<Result<Outcome, IntakeError>> {
+        let statement = Accept::new(submissions, self.relay_after);
+        loop {
+            let run = self
+                .session
+                .run(|connection| accept::run(connection, &statement, submissions));
+            match run {
+                Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
+                Err(DbError::Refused(error)) if !is_passing(&error) => {
+                    return self.split(submissions, until, error);
+                }
+                Err(error) => {
+                    if self.stop.is_cancelled() || Instant::now() >= until {
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "requests are refused: the database is away"
+                        );
+                        return submissions
+                            .iter()
+                            .map(|_| Err(IntakeError::Unavailable))
+                            .collect();
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+    }
+
+    fn split(
+        &mut self,
+        submissions: &[Submission],
+        until: Instant,
+        error: DieselError,
+    ) -> Vec<Result<Outcome, IntakeError>> {
+        if submissions.len() == 1 {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a request could not be stored"
+            );
+            return vec![Err(IntakeError::Refused(error))];
+        }
+        let (left, right) = submissions.split_at(submissions.len() / 2);
+        let mut outcomes = self.commit(left, until);
+        outcomes.extend(self.commit(right, until));
+        outcomes
+    }
+
+    fn publish(&self, stored: &[NewTask]) {
+        let rows = stored
+            .iter()
+            .filter(|task| task.due_at().is_none())
+            .map(|task| self.message(task))
+            .collect();
+        self.publisher.offer(rows);
+    }
+
+    /// The message of the first attempt; its outbox row has the task's id.
+    fn message(&self, task: &NewTask) -> OutboxRow {
+        let subject = Subject {
+            task: task.id,
+            attempt: 1,
+            kind: task.kind.name,
+            queue: task.queue,
+            lane: task.priority.lane(),
+            traceparent: task.traceparent.as_deref(),
+        };
+        OutboxRow {
+            id: task.id.0,
+            ..OutboxRow::new(&subject, Route::Tasks, task.created_at, self.relay_after)
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Warren's HTTP door: accepts tasks, commits them to PostgreSQL, publishes them to RabbitMQ, and keeps
+//! house: relay, scheduler, reaper, reconciler, janitor.
+
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod endpoints;
+pub mod intake;
+mod janitor;
+pub mod openapi;
+pub mod problem;
+pub mod queries;
+mod reaper;
+mod reconciler;
+mod relay;
+mod scheduler;
+pub mod service;
+pub mod waiters;
+pub mod web;

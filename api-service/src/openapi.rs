@@ -1,0 +1,89 @@
+//! The OpenAPI 3.1 document, made from the annotations of the endpoints.
+
+mod finish;
+
+use crate::{
+    endpoints::{emails, health, metrics, problems, tasks},
+    problem::ProblemSchema,
+};
+use finish::Finish;
+use shared::kinds::{DemoNoop, EmailSend, EmailSent};
+use std::sync::LazyLock;
+use utoipa::OpenApi;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Warren",
+        description = "A task engine and transactional mail: hand over work in one call, have a durable id back in a millisecond or two, and never lose or silently repeat it.\n\nEvery error is `application/problem+json` (RFC 9457), and every POST takes an `Idempotency-Key`. Every answer has an `X-Request-Id`; send your own and it is kept.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    paths(
+        emails::create,
+        tasks::create::create,
+        tasks::list::list,
+        tasks::show::show,
+        health::health,
+        health::live,
+        health::ready,
+        metrics::show,
+        problems::show,
+    ),
+    components(schemas(EmailSend, EmailSent, DemoNoop, ProblemSchema)),
+    tags(
+        (name = "Mail", description = "Mails, each a task per recipient."),
+        (name = "Tasks", description = "Work of every kind."),
+        (name = "Operation", description = "For those who run Warren."),
+    ),
+    security(("api_key" = [])),
+    modifiers(&Finish),
+)]
+struct Document;
+
+/// The document as it is served.
+pub fn json() -> &'static str {
+    static JSON: LazyLock<String> =
+        LazyLock::new(|| Document::openapi().to_json().unwrap_or_default());
+    &JSON
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn document() -> Value {
+        serde_json::from_str(json()).unwrap()
+    }
+
+    #[test]
+    fn the_endpoints_are_all_there() {
+        let document = document();
+        let operations: Vec<String> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, item)| {
+                let methods = item.as_object().unwrap().keys();
+                methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+            })
+            .collect();
+        insta::assert_snapshot!(operations.join("\n"), @"");
+    }
+
+    #[test]
+    fn every_operation_names_its_problems() {
+        let document = document();
+        for item in document["paths"].as_object().unwrap().values() {
+            for operation in item.as_object().unwrap().values() {
+                let responses = operation["responses"].as_object().unwrap();
+                let is_open = operation["security"] == serde_json::json!([{}]);
+                assert!(responses.contains_key("default"));
+                assert_eq!(responses.contains_key("401"), !is_open, "{operation}");
+                assert_eq!(responses.contains_key("415"), operation["requestBody"].is_object());
+            }
+        }
+        let problems = document["x-problems"].as_array().unwrap();
+        assert_eq!(problems.len(), crate::problem::ProblemType::ALL.len());
+    }
+}

@@ -1,0 +1,301 @@
+//! Errors as callers see them: RFC 9457 `application/problem+json`, each a row of [`ProblemType`].
+//!
+//! What went wrong inside never reaches the caller: a problem may carry its cause, which is logged once,
+//! together with the request id, where the answer leaves the service ([`crate::app`]).
+
+mod page;
+mod table;
+
+pub use page::page;
+pub use table::ProblemType;
+
+use actix_web::{
+    HttpResponse, HttpResponseBuilder, ResponseError,
+    http::{StatusCode, header},
+};
+use serde::Serialize;
+use shared::{db::DbError, fields::FieldError};
+use std::{error::Error, fmt, sync::Arc};
+
+/// The media type of every error.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+
+/// One thing wrong with a request, and where: a field of the body, a query parameter or a header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Flaw {
+    /// JSON pointer (RFC 6901) to a field of the body, e.g. `/payload/subject`; empty: the whole body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// The name of a query parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    /// The name of a header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<&'static str>,
+    /// What is wrong and what to do about it.
+    pub detail: String,
+}
+
+impl Flaw {
+    fn at(detail: String) -> Self {
+        Self {
+            pointer: None,
+            parameter: None,
+            header: None,
+            detail,
+        }
+    }
+
+    pub fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self {
+            parameter: Some(name.into()),
+            ..Self::at(detail.into())
+        }
+    }
+
+    pub fn header(name: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            header: Some(name),
+            ..Self::at(detail.into())
+        }
+    }
+}
+
+impl From<FieldError> for Flaw {
+    fn from(error: FieldError) -> Self {
+        Self {
+            pointer: Some(error.pointer),
+            ..Self::at(error.detail)
+        }
+    }
+}
+
+/// An error on its way to the caller.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    pub kind: ProblemType,
+    /// This occurrence in a sentence; never internal text.
+    pub detail: Option<String>,
+    pub errors: Vec<Flaw>,
+    pub known_kinds: Vec<&'static str>,
+    allow: Option<String>,
+    request_id: Option<Arc<str>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+impl Problem {
+    pub fn new(kind: ProblemType) -> Self {
+        Self {
+            kind,
+            detail: None,
+            errors: Vec::new(),
+            known_kinds: Vec::new(),
+            allow: None,
+            request_id: None,
+            source: None,
+        }
+    }
+
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// 422 for fields of the body.
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        Self::flaws(
+            ProblemType::InvalidFields,
+            errors.into_iter().map(Flaw::from).collect(),
+        )
+    }
+
+    pub fn flaws(kind: ProblemType, errors: Vec<Flaw>) -> Self {
+        Self {
+            errors,
+            ..Self::new(kind)
+        }
+    }
+
+    /// 405 with its `Allow` header.
+    pub fn method_not_allowed(allow: String) -> Self {
+        Self {
+            allow: Some(allow),
+            ..Self::new(ProblemType::MethodNotAllowed)
+        }
+    }
+
+    /// 500; the cause is logged and not shown.
+    pub fn internal(source: impl Error + Send + Sync + 'static) -> Self {
+        Self::new(ProblemType::Internal).caused_by(source)
+    }
+
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What to log, if this problem has a cause inside the service.
+    pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
+        self.source
+            .as_deref()
+            .map(|source| source as &(dyn Error + 'static))
+    }
+
+    /// Names the request that it happened to.
+    #[must_use]
+    pub fn of_request(mut self, id: &str) -> Self {
+        self.request_id = Some(id.into());
+        self
+    }
+
+    /// The body.
+    pub fn to_json(&self) -> String {
+        let body = Body {
+            uri: self.kind.uri(),
+            title: self.kind.title(),
+            status: self.kind.status(),
+            detail: self.detail.as_deref(),
+            instance: self
+                .request_id
+                .as_ref()
+                .map(|id| format!("urn:request:{id}")),
+            errors: &self.errors,
+            known_kinds: &self.known_kinds,
+        };
+        serde_json::to_string(&body).unwrap_or_default()
+    }
+}
+
+/// The wire form of a problem.
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    uri: &'a str,
+    title: &'a str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Flaw],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    known_kinds: &'a [&'static str],
+}
+
+/// `application/problem+json` (RFC 9457).
+#[derive(Debug, utoipa::ToSchema)]
+#[schema(as = Problem)]
+#[expect(
+    dead_code,
+    reason = "describes the wire form of a problem in the OpenAPI document"
+)]
+pub struct ProblemSchema {
+    /// Which problem it is; `GET` it for an explanation.
+    #[schema(rename = "type", example = "/problems/invalid-fields")]
+    uri: String,
+    /// The same for every occurrence.
+    #[schema(example = "Some fields are not valid")]
+    title: String,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    status: u16,
+    /// This occurrence in a sentence.
+    detail: Option<String>,
+    /// The request it happened to: `urn:request:` and the X-Request-Id.
+    instance: Option<String>,
+    /// What is wrong with the request, field by field.
+    errors: Option<Vec<Flaw>>,
+    /// With `unknown-kind`: the kinds there are.
+    known_kinds: Option<Vec<String>>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.slug())
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponseBuilder::new(self.status_code());
+        response
+            .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
+            .insert_header((header::CACHE_CONTROL, "no-store"))
+            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"));
+        if let Some(id) = &self.request_id {
+            response.insert_header(("x-request-id", id.as_ref()));
+        }
+        if let Some(seconds) = self.kind.retry_after() {
+            response.insert_header((header::RETRY_AFTER, seconds));
+        }
+        if self.status_code() == StatusCode::UNAUTHORIZED {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"warren\""));
+        }
+        if let Some(allow) = &self.allow {
+            response.insert_header((header::ALLOW, allow.as_str()));
+        }
+        response.body(self.to_json())
+    }
+}
+
+impl From<DbError> for Problem {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Unavailable(_) => Self::new(ProblemType::DatabaseUnavailable).caused_by(error),
+            DbError::Refused(_) | DbError::Migration(_) => Self::internal(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table_is_sound() {
+        for (index, row) in ProblemType::ALL.iter().enumerate() {
+            assert_eq!(ProblemType::find(row.slug()), Some(*row));
+            assert!(
+                ProblemType::ALL[index + 1..]
+                    .iter()
+                    .all(|other| other.slug() != row.slug())
+            );
+            assert!((400..600).contains(&row.status()));
+            assert_eq!(row.status() == 503, row.retry_after().is_some(), "{row:?}");
+            let response = Problem::new(*row).of_request("r1").error_response();
+            assert_eq!(response.status().as_u16(), row.status());
+            let headers = response.headers();
+            assert_eq!(headers.get("content-type").unwrap(), CONTENT_TYPE);
+            assert_eq!(headers.contains_key("retry-after"), row.status() == 503);
+            assert_eq!(
+                headers.contains_key("www-authenticate"),
+                row.status() == 401
+            );
+            assert!(page(*row).contains(row.title()));
+        }
+    }
+
+    #[test]
+    fn the_wire_form() {
+        let problem = Problem::fields(vec![FieldError::new("/payload/to", "must not be empty")])
+            .of_request("r1");
+        assert_eq!(
+            problem.to_json(),
+            r#"{"type":"/problems/invalid-fields","title":"Some fields are not valid","status":422,"instance":"urn:request:r1","errors":[{"pointer":"/payload/to","detail":"must not be empty"}]}"#
+        );
+    }
+
+    #[test]
+    fn causes_stay_inside() {
+        let problem = Problem::internal(std::io::Error::other("secret path"));
+        assert!(!problem.to_json().contains("secret"));
+        assert!(problem.cause().is_some());
+    }
+}

@@ -1,0 +1,98 @@
+//! The one table of problems. A row is a promise to callers: slugs and statuses don't change.
+
+/// Makes the enum and its table; each row is `Name = status "slug" "title" "what it means and what to do"`.
+macro_rules! problems {
+    ($($name:ident = $status:literal $slug:literal $title:literal $help:literal)*) => {
+        /// A kind of problem: its status, its slug (the last part of `type`) and its texts.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ProblemType { $($name),* }
+
+        impl ProblemType {
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The last part of the problem's `type`, e.g. `unknown-kind` in `/problems/unknown-kind`.
+            pub const fn slug(self) -> &'static str {
+                match self { $(Self::$name => $slug),* }
+            }
+
+            /// The HTTP status.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$name => $status),* }
+            }
+
+            /// The same for every occurrence.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),* }
+            }
+
+            /// What it means and what the caller can do about it.
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$name => $help),* }
+            }
+
+            /// The `type` member.
+            pub const fn uri(self) -> &'static str {
+                match self { $(Self::$name => concat!("/problems/", $slug)),* }
+            }
+        }
+    };
+}
+
+problems! {
+    MalformedJson = 400 "malformed-json" "The body is not JSON"
+        "The body could not be read as JSON (RFC 8259) in UTF-8. The detail says where reading stopped."
+    EmptyBody = 400 "empty-body" "The body is empty"
+        "This request needs a JSON object as its body. The pages under /docs show an example of each."
+    IncompleteBody = 400 "incomplete-body" "The body did not arrive whole"
+        "The connection ended, or the encoding broke, before the whole body had arrived. Send the request again; with an Idempotency-Key that is safe."
+    InvalidParameters = 400 "invalid-parameters" "The query has unknown or invalid parameters"
+        "Each entry of errors names a query parameter and what is wrong with it."
+    InvalidHeader = 400 "invalid-header" "A header is not valid"
+        "Each entry of errors names a header and what is wrong with it. An Idempotency-Key is 1 to 255 visible ASCII characters."
+    MissingKey = 401 "missing-api-key" "An API key is needed"
+        "Send the header `Authorization: Bearer wr_…`. Keys are made with `api-service key create --name NAME`."
+    InvalidKey = 401 "invalid-api-key" "The API key is not valid"
+        "The key is unknown, revoked or expired, or the Authorization header is not of the form `Bearer wr_…`. Keys are made with `api-service key create --name NAME` and listed with `api-service key list`."
+    NotFound = 404 "not-found" "There is nothing at this address"
+        "No endpoint has this path. /docs lists all of them."
+    TaskNotFound = 404 "task-not-found" "There is no such task"
+        "No task has this id. It was never accepted, or it finished longer ago than retention.finished_days and has been deleted."
+    MethodNotAllowed = 405 "method-not-allowed" "This address does not take this method"
+        "The Allow header names the methods that it takes."
+    BodyTooLarge = 413 "body-too-large" "The body is too large"
+        "A body may have at most http.max_body_bytes bytes (1 MiB by default). Send less, or raise that key in the service's configuration."
+    UnsupportedMediaType = 415 "unsupported-media-type" "The body must be application/json"
+        "Send the header `Content-Type: application/json`, a body in UTF-8, and no Content-Encoding."
+    InvalidFields = 422 "invalid-fields" "Some fields are not valid"
+        "Each entry of errors names a field of the body by its JSON pointer (RFC 6901), what is wrong with it, and the configuration key of the limit where there is one."
+    UnknownKind = 422 "unknown-kind" "There is no such kind of task"
+        "known_kinds names the kinds that this service runs. Kinds that begin with `demo.` are known only where service.demo_kinds is true."
+    IdempotencyKeyReused = 422 "idempotency-key-reused" "The Idempotency-Key belongs to another request"
+        "A request with this Idempotency-Key but another method, path or body has been answered before. Use a new key for a new request, and repeat a request byte for byte."
+    Internal = 500 "internal" "Something went wrong in this service"
+        "It has been logged under the request id. Sending the request again is safe with an Idempotency-Key."
+    Overloaded = 503 "overloaded" "Too many requests are waiting"
+        "Nothing was stored. Send the request again after the seconds in Retry-After. accept.queue_capacity bounds how many may wait."
+    TooManyWaiting = 503 "too-many-waiting" "Too many requests are waiting for tasks"
+        "At most http.max_waiting requests may wait with ?wait= at one time. Ask again later, or without ?wait=."
+    DatabaseUnavailable = 503 "database-unavailable" "The database can't be reached"
+        "Send the request again after the seconds in Retry-After. A POST may have been stored before the database went away, so give it an Idempotency-Key: then repeating it is safe."
+    Stopping = 503 "stopping" "The service is stopping"
+        "Send the request again: another replica, or this one after its restart, will answer it."
+}
+
+impl ProblemType {
+    /// The row with that slug.
+    pub fn find(slug: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|row| row.slug() == slug)
+    }
+
+    /// Seconds to wait before the next try, where trying again is the remedy.
+    pub const fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::Overloaded | Self::DatabaseUnavailable | Self::Stopping => Some(1),
+            Self::TooManyWaiting => Some(5),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What is deleted or ended by age, in small batches.
+
+use diesel::{
+    PgConnection, QueryResult, RunQueryDsl,
+    sql_types::{BigInt, Double, Integer, Uuid as SqlUuid},
+};
+use uuid::{NoContext, Timestamp, Uuid};
+
+/// Forgets idempotency keys older than that.
+pub fn forget_keys(connection: &mut PgConnection, hours: u32, limit: i64) -> QueryResult<usize> {
+    diesel::sql_query(
+        "DELETE FROM idempotency_keys WHERE (api_key_id, key) IN (
+            SELECT api_key_id, key FROM idempotency_keys
+            WHERE created_at < now() - make_interval(hours => $1)
+            ORDER BY created_at LIMIT $2)",
+    )
+    .bind::<Integer, _>(i32::try_from(hours).unwrap_or(i32::MAX))
+    .bind::<BigInt, _>(limit)
+    .execute(connection)
+}
+
+/// Deletes one batch of tasks that finished more than `days` ago, with their attempts.
+///
+/// Ids carry the time of acceptance, so the oldest rows are the first of the primary key.
+pub fn delete_finished(connection: &mut PgConnection, days: u32, limit: u32) -> QueryResult<usize> {
+    let seconds = f64::from(days) * 86_400.0;
+    diesel::sql_query(
+        "WITH old AS (
+            SELECT id FROM tasks
+            WHERE id < $1 AND finished_at < now() - make_interval(secs => $2)
+            ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+         ), attempts AS (
+            DELETE FROM task_attempts USING old WHERE task_attempts.task_id = old.id
+         )
+         DELETE FROM tasks USING old WHERE tasks.id = old.id",
+    )
+    .bind::<SqlUuid, _>(id_bound(days))
+    .bind::<Double, _>(seconds)
+    .bind::<BigInt, _>(i64::from(limit))
+    .execute(connection)
+}
+
+/// The smallest id of a task accepted `days` ago.
+fn id_bound(days: u32) -> Uuid {
+    let then = chrono::Utc::now() - chrono::TimeDelta::days(days.into());
+    let seconds = u64::try_from(then.timestamp()).unwrap_or_default();
+    Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, 0))
+}
+
+/// Ends waiting tasks whose `useful_until` has passed. A claim does so too; this is for those that no
+/// worker comes for.
+pub fn expire(connection: &mut PgConnection, limit: i64) -> QueryResult<usize> {
+    diesel::sql_query(
+        "UPDATE tasks SET status = 'EXPIRED', finished_at = now(), updated_at = now(), due_at = NULL, next_attempt_at = NULL
+         WHERE id IN (
+            SELECT id FROM tasks
+            WHERE finished_at IS NULL AND status IN ('SCHEDULED', 'PENDING', 'RETRYING') AND useful_until < now()
+            ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<BigInt, _>(limit)
+    .execute(connection)
+}

@@ -1,0 +1,236 @@
+//! Finds tasks whose message is gone. Two signs are looked for:
+//!
+//! - *The broker's data is new.* An exchange named after the epoch on record marks the broker's data; when
+//!   it is missing, everything published before is gone, and every waiting task is published again.
+//! - *A queue is empty while tasks wait for it* for longer than any message should take. That covers a
+//!   deleted queue, a purge, a quorum queue that came back dead.
+//!
+//! A message too many is harmless, since the claim fences it.
+
+use crate::queries::{epoch, outbox::RequeueLost};
+use lapin::{
+    Channel, Connection, ErrorKind, ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueDeclareOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
+    types::FieldTable,
+};
+use shared::{
+    broker::{self, BrokerError, LinkState, Pauses},
+    config::Config,
+    db::{DbError, Session},
+    gate::Gate,
+    publisher::Publisher,
+    task::{Lane, Queue},
+    topology,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug, thiserror::Error)]
+enum ReconcileError {
+    #[error("the reconciler lost the broker")]
+    Broker(#[from] BrokerError),
+    #[error("the reconciler lost the broker")]
+    Amqp(#[from] lapin::Error),
+    #[error("the reconciler could not use the database")]
+    Database(#[from] DbError),
+    #[error("the reconciler panicked")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+pub(crate) fn spawn(
+    config: &Config,
+    publisher: Publisher,
+    ready: Gate,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    let reconciler = Reconciler {
+        config: config.clone(),
+        session: Arc::new(Mutex::new(Session::new(&config.database))),
+        publisher,
+        empty_since: HashMap::new(),
+    };
+    tokio::spawn(async move {
+        let open = tokio::task::spawn_blocking(move || ready.wait()).await;
+        if matches!(open, Ok(true)) {
+            stop.clone()
+                .run_until_cancelled_owned(reconciler.run())
+                .await;
+        }
+    })
+}
+
+struct Reconciler {
+    config: Config,
+    /// Used on blocking threads only, one call at a time.
+    session: Arc<Mutex<Session>>,
+    publisher: Publisher,
+    empty_since: HashMap<(Queue, Lane), Instant>,
+}
+
+impl Reconciler {
+    async fn run(mut self) {
+        let mut pauses = Pauses::default();
+        loop {
+            if let Err(error) = self.connected(&mut pauses).await {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "reconciling pauses"
+                );
+            }
+            self.empty_since.clear();
+            tokio::time::sleep(pauses.longer()).await;
+        }
+    }
+
+    /// Checks again and again on one connection, until that or the database fails.
+    async fn connected(&mut self, pauses: &mut Pauses) -> Result<(), ReconcileError> {
+        let connection = broker::connect(&self.config.broker, "warren api reconciler").await?;
+        let (state, _) = watch::channel(LinkState::Up);
+        let lost = broker::watch(&connection, &state);
+        tokio::pin!(lost);
+        loop {
+            tokio::select! {
+                error = &mut lost => return Err(error.into()),
+                checked = self.check(&connection) => checked?,
+            }
+            *pauses = Pauses::default();
+            tokio::select! {
+                error = &mut lost => return Err(error.into()),
+                () = tokio::time::sleep(Duration::from_secs(self.config.rescue.reconcile_s.max(1))) => {}
+            }
+        }
+    }
+
+    async fn check(&mut self, connection: &Connection) -> Result<(), ReconcileError> {
+        self.check_epoch(connection).await?;
+        let channel = connection.create_channel().await?;
+        for queue in Queue::ALL {
+            for lane in Lane::ALL {
+                self.check_lane(&channel, *queue, *lane).await?;
+            }
+        }
+        channel.close(200, "checked".into()).await?;
+        Ok(())
+    }
+
+    async fn check_epoch(&self, connection: &Connection) -> Result<(), ReconcileError> {
+        let seen = self.database(epoch::current).await?;
+        if marker(connection, seen, true).await? {
+            return Ok(());
+        }
+        let Some(messages) = self
+            .database(move |connection| epoch::begin(connection, seen))
+            .await?
+        else {
+            return Ok(());
+        };
+        // The mark comes last: a crash before it only means that all is published once more.
+        marker(connection, seen + 1, false).await?;
+        if messages > 0 {
+            metrics::counter!("warren_tasks_requeued_total").increment(messages as u64);
+            tracing::warn!(
+                broker.epoch = seen + 1,
+                "the broker has none of our data: {messages} waiting tasks are published again"
+            );
+        }
+        Ok(())
+    }
+
+    async fn check_lane(
+        &mut self,
+        channel: &Channel,
+        queue: Queue,
+        lane: Lane,
+    ) -> Result<(), ReconcileError> {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let name = topology::task_queue(queue, lane);
+        let state = channel
+            .queue_declare(name.into(), passive, FieldTable::default())
+            .await?;
+        if state.message_count() > 0 {
+            self.empty_since.remove(&(queue, lane));
+            return Ok(());
+        }
+        let lost_after = Duration::from_secs(self.config.rescue.lost_after_s.into());
+        let since = self
+            .empty_since
+            .entry((queue, lane))
+            .or_insert_with(Instant::now);
+        if since.elapsed() < lost_after {
+            return Ok(());
+        }
+        let requeue = RequeueLost {
+            queue: queue.as_str(),
+            lane: lane.as_str(),
+            lost_after_seconds: lost_after.as_secs_f64(),
+            limit: 1000,
+            exchange: topology::TASKS,
+            relay_seconds: Duration::from_millis(self.config.outbox.relay_after_ms.into())
+                .as_secs_f64(),
+        };
+        let rows = self
+            .database(move |connection| requeue.run(connection))
+            .await?;
+        if !rows.is_empty() {
+            metrics::counter!("warren_tasks_requeued_total").increment(rows.len() as u64);
+            tracing::warn!(queue = %queue, lane = %lane, "{} tasks had lost their message and are published again", rows.len());
+            self.publisher.offer(rows);
+        }
+        Ok(())
+    }
+
+    async fn database<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut diesel::PgConnection) -> diesel::QueryResult<T> + Send + 'static,
+    ) -> Result<T, ReconcileError> {
+        let session = Arc::clone(&self.session);
+        let outcome = tokio::task::spawn_blocking(move || {
+            session
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .run(work)
+        });
+        Ok(outcome.await??)
+    }
+}
+
+/// Declares the epoch's exchange, or with `passive` asks whether it is there.
+async fn marker(connection: &Connection, epoch: i64, passive: bool) -> Result<bool, lapin::Error> {
+    // A failed passive declaration closes its channel.
+    let channel = connection.create_channel().await?;
+    let options = ExchangeDeclareOptions {
+        durable: true,
+        passive,
+        ..Default::default()
+    };
+    let name = format!("warren.epoch.{epoch}");
+    let declared = channel
+        .exchange_declare(
+            name.into(),
+            ExchangeKind::Fanout,
+            options,
+            FieldTable::default(),
+        )
+        .await;
+    match declared {
+        Ok(()) => {
+            channel.close(200, "checked".into()).await?;
+            Ok(true)
+        }
+        Err(error) if is_not_found(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_not_found(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+}

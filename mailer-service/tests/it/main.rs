@@ -1,0 +1,10 @@
+//! Integration tests of the worker, with an api-service in front of it: a real RabbitMQ vhost, a real
+//! PostgreSQL schema and a real SMTP server for each test. Run them with `make test`.
+
+mod broker;
+mod life;
+mod rescue;
+mod retry;
+mod smtp;
+mod stop;
+mod world;

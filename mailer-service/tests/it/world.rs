@@ -1,0 +1,183 @@
+//! A Warren of its own for each test.
+
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use shared::{config::Config, db::Session};
+use std::time::Duration;
+use testkit::{
+    harness::TestEnv,
+    inbox::{Inbox, InboxOptions},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Longer than anything here takes, even on a busy machine.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+pub(crate) struct World {
+    pub(crate) env: TestEnv,
+    pub(crate) inbox: Inbox,
+    config: Config,
+    api: (api_service::service::Running, CancellationToken),
+    mailers: Vec<(mailer_service::service::Running, CancellationToken)>,
+    url: String,
+    key: String,
+    http: Client,
+}
+
+impl World {
+    /// With one api-service and one mailer-service.
+    pub(crate) async fn new(name: &str) -> Self {
+        let mut world = Self::without_mailer(name, &[]).await;
+        world.start_mailer();
+        world
+    }
+
+    pub(crate) async fn without_mailer(name: &str, settings: &[(&str, &str)]) -> Self {
+        let env = TestEnv::new(name).await;
+        let inbox = Inbox::start(InboxOptions::default()).unwrap();
+        let smtp = inbox.smtp_addr();
+        let port = smtp.port().to_string();
+        let mut all = vec![
+            ("database.url", env.database_url.as_str()),
+            ("database.pool_size", "2"),
+            ("broker.url", env.amqp_url.as_str()),
+            ("http.listen", "127.0.0.1:0"),
+            ("http.metrics_listen", "127.0.0.1:0"),
+            ("worker.http_listen", "127.0.0.1:0"),
+            ("service.demo_kinds", "true"),
+            ("service.shutdown_grace_s", "10"),
+            ("mail.default_from", "Warren <warren@example.com>"),
+            ("mail.relays.default.port", &port),
+            ("mail.relays.default.tls", "none"),
+            ("mail.relays.default.connections", "4"),
+        ];
+        all.extend(settings);
+        let config = Config::with(&all).unwrap();
+        let stop = CancellationToken::new();
+        let api = api_service::service::start(&config, stop.clone()).unwrap();
+        let url = format!("http://{}/api/v1", api.api_addr);
+        let mut world = Self {
+            key: String::new(),
+            http: Client::new(),
+            mailers: Vec::new(),
+            api: (api, stop),
+            url,
+            config,
+            inbox,
+            env,
+        };
+        world.wait_ready().await;
+        let database = world.config.database.clone();
+        world.key = tokio::task::spawn_blocking(move || {
+            Session::new(&database).run(|connection| {
+                Ok(api_service::cli::key::create(connection, "test", None).unwrap())
+            })
+        })
+        .await
+        .unwrap()
+        .unwrap();
+        world
+    }
+
+    /// The schema is there and the broker is connected, so that tests begin from the same state.
+    async fn wait_ready(&self) {
+        let ready = format!("{}/health", self.url);
+        self.env
+            .wait_until(LONG, "the api-service to be ready", async || {
+                let Ok(answer) = self.http.get(&ready).send().await else {
+                    return false;
+                };
+                answer
+                    .json::<Value>()
+                    .await
+                    .is_ok_and(|health| health["status"] == "ok")
+            })
+            .await;
+    }
+
+    pub(crate) fn start_mailer(&mut self) {
+        let stop = CancellationToken::new();
+        let mailer = mailer_service::service::start(&self.config, stop.clone()).unwrap();
+        self.mailers.push((mailer, stop));
+    }
+
+    /// Stops the oldest mailer in order, and waits until it has.
+    pub(crate) async fn stop_mailer(&mut self) {
+        let (mailer, stop) = self.mailers.remove(0);
+        stop.cancel();
+        mailer.wait().await;
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        let answer = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .bearer_auth(&self.key)
+            .json(body)
+            .send()
+            .await
+            .unwrap();
+        (answer.status(), answer.json().await.unwrap())
+    }
+
+    /// Posts a task that must be accepted; returns its id.
+    pub(crate) async fn accept(&self, body: &Value) -> String {
+        let (status, task) = self.post("/tasks", body).await;
+        assert_eq!(status, 202, "{task}");
+        task["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A mail to one address, with further fields for the task.
+    pub(crate) async fn mail(&self, to: &str, fields: Value) -> String {
+        let mut body = json!({"kind": "email.send", "payload": {"to": to, "subject": "Hello", "text": "Hi there"}});
+        body.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().cloned().unwrap_or_default());
+        self.accept(&body).await
+    }
+
+    pub(crate) async fn task(&self, id: &str) -> Value {
+        let answer = self
+            .http
+            .get(format!("{}/tasks/{id}", self.url))
+            .bearer_auth(&self.key)
+            .send()
+            .await
+            .unwrap();
+        answer.json().await.unwrap()
+    }
+
+    /// Waits until the task is in that state, and returns it.
+    pub(crate) async fn wait_for(&self, id: &str, status: &str) -> Value {
+        self.env
+            .wait_until(LONG, &format!("the task to be {status}"), async || {
+                self.task(id).await["status"] == status
+            })
+            .await;
+        self.task(id).await
+    }
+
+    /// Waits until no task queue holds a message, ready or unacknowledged.
+    pub(crate) async fn wait_until_queues_are_empty(&self) {
+        self.env
+            .wait_until(LONG, "all task queues to be empty", async || {
+                let queues = self.env.queues().await;
+                queues
+                    .iter()
+                    .filter(|queue| queue.name != "warren.dead")
+                    .all(|queue| queue.messages == 0)
+            })
+            .await;
+    }
+
+    /// Stops everything; a test that gets here leaves nothing behind in the task queues.
+    pub(crate) async fn finish(mut self) {
+        while !self.mailers.is_empty() {
+            self.stop_mailer().await;
+        }
+        self.api.1.cancel();
+        self.api.0.wait().await;
+        self.inbox.stop().await;
+        self.env.finish().await;
+    }
+}

@@ -1,0 +1,27 @@
+//! The one HTTP client of the stack: loopback only, whatever proxy the machine is set to use.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+    let builder = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(10));
+    // No connection is kept: one would belong to the runtime (of a test, say) that made it.
+    let builder = builder.pool_max_idle_per_host(0);
+    builder.build().unwrap_or_default()
+});
+
+pub(super) fn client() -> &'static reqwest::Client {
+    &CLIENT
+}
+
+/// Whether the URL answers 2xx.
+pub(super) async fn answers_ok(url: &str) -> bool {
+    let answer = client()
+        .get(url)
+        .timeout(Duration::from_secs(2))
+        .send()
+        .await;
+    answer.is_ok_and(|answer| answer.status().is_success())
+}

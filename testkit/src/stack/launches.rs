@@ -1,0 +1,54 @@
+//! The services' configuration, by environment only: where the servers are, where mail goes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::{Link, VHOST};
+use crate::proxy::Proxy;
+use crate::services::process::Launch;
+use crate::services::{Postgres, RabbitMq};
+
+/// The URLs of database and broker, through the proxies where there are any.
+pub(super) fn with_servers(
+    launch: Launch,
+    postgres: &Postgres,
+    rabbitmq: &RabbitMq,
+    proxies: &BTreeMap<Link, Proxy>,
+    [database, broker]: [Link; 2],
+) -> Launch {
+    let through = |url: String, port: u16, link: Link| match proxies.get(&link) {
+        Some(proxy) => url.replace(
+            &format!("@127.0.0.1:{port}/"),
+            &format!("@{}/", proxy.address()),
+        ),
+        None => url,
+    };
+    launch
+        .env(
+            "WARREN__DATABASE__URL",
+            through(postgres.url(), postgres.port(), database),
+        )
+        .env(
+            "WARREN__BROKER__URL",
+            through(rabbitmq.amqp_url(VHOST), rabbitmq.port(), broker),
+        )
+}
+
+pub(super) fn with_mail(launch: Launch, smtp: SocketAddr) -> Launch {
+    launch
+        .env("WARREN__SERVICE__DEMO_KINDS", "true")
+        .env("WARREN__LOG__FORMAT", "pretty")
+        .env("WARREN__MAIL__DEFAULT_FROM", "Warren <warren@example.com>")
+        .env("WARREN__MAIL__RELAYS__DEFAULT__HOST", smtp.ip().to_string())
+        .env(
+            "WARREN__MAIL__RELAYS__DEFAULT__PORT",
+            smtp.port().to_string(),
+        )
+        .env("WARREN__MAIL__RELAYS__DEFAULT__TLS", "none")
+}
+
+/// Later variables replace earlier ones of the same name.
+pub(super) fn with_all(launch: Launch, env: &[(String, String)]) -> Launch {
+    env.iter()
+        .fold(launch, |launch, (key, value)| launch.env(key, value))
+}
