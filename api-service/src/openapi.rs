@@ -68,7 +68,17 @@ mod tests {
                 methods.map(move |method| format!("{} {path}", method.to_uppercase()))
             })
             .collect();
-        insta::assert_snapshot!(operations.join("\n"), @"");
+        insta::assert_snapshot!(operations.join("\n"), @"
+        POST /api/v1/emails
+        GET /api/v1/health
+        GET /api/v1/health/live
+        GET /api/v1/health/ready
+        GET /api/v1/metrics
+        GET /api/v1/tasks
+        POST /api/v1/tasks
+        GET /api/v1/tasks/{id}
+        GET /problems/{slug}
+        ");
     }
 
     #[test]
@@ -80,7 +90,10 @@ mod tests {
                 let is_open = operation["security"] == serde_json::json!([{}]);
                 assert!(responses.contains_key("default"));
                 assert_eq!(responses.contains_key("401"), !is_open, "{operation}");
-                assert_eq!(responses.contains_key("415"), operation["requestBody"].is_object());
+                assert_eq!(
+                    responses.contains_key("415"),
+                    operation["requestBody"].is_object()
+                );
             }
         }
         let problems = document["x-problems"].as_array().unwrap();

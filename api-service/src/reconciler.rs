@@ -15,7 +15,7 @@ use lapin::{
     types::FieldTable,
 };
 use shared::{
-    broker::{self, BrokerError, LinkState, Pauses},
+    broker::{self, BrokerError, Pauses},
     config::Config,
     db::{DbError, Session},
     gate::Gate,
@@ -28,8 +28,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// Publishing a million tasks again takes a while; a frozen broker must not hold us for ever.
+const LONGEST_CHECK: Duration = Duration::from_secs(120);
 
 #[derive(Debug, thiserror::Error)]
 enum ReconcileError {
@@ -76,11 +79,16 @@ struct Reconciler {
 impl Reconciler {
     async fn run(mut self) {
         let mut pauses = Pauses::default();
+        let mut said = false;
         loop {
-            if let Err(error) = self.connected(&mut pauses).await {
-                tracing::debug!(
+            // Ends with an error only; while the broker is away, the publisher says so already.
+            if let Err(error) = self.connected(&mut pauses, &mut said).await
+                && !said
+            {
+                said = true;
+                tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "reconciling pauses"
+                    "lost messages are not looked for until this is over"
                 );
             }
             self.empty_since.clear();
@@ -89,21 +97,20 @@ impl Reconciler {
     }
 
     /// Checks again and again on one connection, until that or the database fails.
-    async fn connected(&mut self, pauses: &mut Pauses) -> Result<(), ReconcileError> {
+    async fn connected(
+        &mut self,
+        pauses: &mut Pauses,
+        said: &mut bool,
+    ) -> Result<std::convert::Infallible, ReconcileError> {
         let connection = broker::connect(&self.config.broker, "warren api reconciler").await?;
-        let (state, _) = watch::channel(LinkState::Up);
-        let lost = broker::watch(&connection, &state);
-        tokio::pin!(lost);
+        // No broker::watch here: the answer "no such exchange" is a channel error, which is an event too.
         loop {
-            tokio::select! {
-                error = &mut lost => return Err(error.into()),
-                checked = self.check(&connection) => checked?,
-            }
+            tokio::time::timeout(LONGEST_CHECK, self.check(&connection))
+                .await
+                .map_err(|_| BrokerError::Timeout)??;
             *pauses = Pauses::default();
-            tokio::select! {
-                error = &mut lost => return Err(error.into()),
-                () = tokio::time::sleep(Duration::from_secs(self.config.rescue.reconcile_s.max(1))) => {}
-            }
+            *said = false;
+            tokio::time::sleep(Duration::from_secs(self.config.rescue.reconcile_s.max(1))).await;
         }
     }
 

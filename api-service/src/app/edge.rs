@@ -9,7 +9,7 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     error::PayloadError,
     http::{
-        StatusCode,
+        Method, StatusCode,
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
     middleware::Next,
@@ -56,7 +56,7 @@ fn finish(mut response: ServiceResponse, id: HeaderValue, begin: Instant) -> Ser
         let (request, _unnamed) = response.into_parts();
         response = ServiceResponse::new(request, problem.error_response());
     }
-    count(route, response.status(), begin);
+    count(method(&response), route, response.status(), begin);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers.insert(
@@ -129,20 +129,29 @@ fn log(problem: &Problem, request: &str, route: &str) {
     }
 }
 
-type Meters = HashMap<(&'static str, u16), (Counter, Histogram)>;
+type Meters = HashMap<(&'static str, &'static str, u16), (Counter, Histogram)>;
 
 thread_local! {
     /// Looked up once per worker, route and status.
     static METERS: RefCell<Meters> = RefCell::default();
 }
 
-fn count(route: &'static str, status: StatusCode, begin: Instant) {
+/// Callers can send any word as a method; few become labels.
+fn method(response: &ServiceResponse) -> &'static str {
+    match *response.request().method() {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        _ => "other",
+    }
+}
+
+fn count(method: &'static str, route: &'static str, status: StatusCode, begin: Instant) {
     METERS.with_borrow_mut(|meters| {
-        let (requests, seconds) = meters.entry((route, status.as_u16())).or_insert_with(|| {
+        let (requests, seconds) = meters.entry((method, route, status.as_u16())).or_insert_with(|| {
             let requests = metrics::counter!(
-                "warren_http_requests_total", "route" => route, "status" => status.as_str().to_owned()
+                "warren_http_requests_total", "method" => method, "route" => route, "status" => status.as_str().to_owned()
             );
-            let seconds = metrics::histogram!("warren_http_request_seconds", "route" => route);
+            let seconds = metrics::histogram!("warren_http_request_seconds", "method" => method, "route" => route);
             (requests, seconds)
         });
         requests.increment(1);

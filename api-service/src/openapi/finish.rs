@@ -6,7 +6,6 @@ use utoipa::{
     Modify,
     openapi::{
         ContentBuilder, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder, Schema,
-        extensions::Extensions,
         path::{Operation, Parameter, ParameterIn},
         schema::{Object, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -37,9 +36,17 @@ impl Modify for Finish {
 
 /// Name, status and description of the answers that many endpoints share.
 const COMMON: [(&str, &str, &str); 6] = [
-    ("Malformed", "400", "`malformed-json`, `empty-body`, `incomplete-body` or `invalid-header`"),
+    (
+        "Malformed",
+        "400",
+        "`malformed-json`, `empty-body`, `incomplete-body` or `invalid-header`",
+    ),
     ("InvalidParameters", "400", "`invalid-parameters`"),
-    ("Unauthorized", "401", "`missing-api-key` or `invalid-api-key`"),
+    (
+        "Unauthorized",
+        "401",
+        "`missing-api-key` or `invalid-api-key`",
+    ),
     ("TooLarge", "413", "`body-too-large`"),
     ("UnsupportedMediaType", "415", "`unsupported-media-type`"),
     ("Problem", "default", "Any other problem"),
@@ -49,7 +56,10 @@ fn problem_response(description: &str) -> Response {
     let schema = Ref::from_schema_name("Problem");
     ResponseBuilder::new()
         .description(description)
-        .content(problem::CONTENT_TYPE, ContentBuilder::new().schema(Some(schema)).build())
+        .content(
+            problem::CONTENT_TYPE,
+            ContentBuilder::new().schema(Some(schema)).build(),
+        )
         .build()
 }
 
@@ -65,7 +75,9 @@ fn finish(operation: &mut Operation) {
             RefOr::Ref(_) => None,
         })
         .collect();
-    let has_query = parameters.iter().any(|one| one.parameter_in == ParameterIn::Query);
+    let has_query = parameters
+        .iter()
+        .any(|one| one.parameter_in == ParameterIn::Query);
     // A parameter is there or not; it can't be null.
     parameters
         .into_iter()
@@ -82,7 +94,11 @@ fn finish(operation: &mut Operation) {
         };
         if applies {
             let response = RefOr::Ref(Ref::new(format!("#/components/responses/{name}")));
-            operation.responses.responses.entry(status.to_owned()).or_insert(response);
+            operation
+                .responses
+                .responses
+                .entry(status.to_owned())
+                .or_insert(response);
         }
     }
 }
@@ -92,7 +108,15 @@ fn without_null(schema: &mut RefOr<Schema>) {
         RefOr::T(Schema::Object(object)) => plain_type(&mut object.schema_type),
         RefOr::T(Schema::Array(array)) => plain_type(&mut array.schema_type),
         RefOr::T(Schema::OneOf(one_of)) => {
-            one_of.items.retain(|item| !matches!(item, RefOr::T(Schema::Object(Object { schema_type: SchemaType::Type(Type::Null), .. }))));
+            one_of.items.retain(|item| {
+                !matches!(
+                    item,
+                    RefOr::T(Schema::Object(Object {
+                        schema_type: SchemaType::Type(Type::Null),
+                        ..
+                    }))
+                )
+            });
             if let [only] = one_of.items.as_slice() {
                 *schema = only.clone();
             }

@@ -248,12 +248,11 @@ pub(super) fn failure(phase: Phase, wire: &WireHandle, error: smtp::Error) -> Se
         let text = error.source().map(ToString::to_string).unwrap_or_default();
         return reply::classify(phase, status.into(), &text);
     }
-    let lost = match phase {
-        Phase::Connect => connect_failed("the relay hung up"),
-        _ => {
-            let text = format!("the connection was lost during {}", phase.name());
-            SendError::new(Class::Retry, code::CONNECTION_LOST, text)
-        }
+    let lost = if phase == Phase::Connect {
+        connect_failed("the relay hung up")
+    } else {
+        let text = format!("the connection was lost during {}", phase.name());
+        SendError::new(Class::Retry, code::CONNECTION_LOST, text)
     };
     if wire.has_ended() {
         return lost;

@@ -3,6 +3,10 @@
 use lettre::transport::smtp::authentication::Mechanism;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a keyword of its own"
+)]
 pub(super) struct Offers {
     /// SIZE is offered (RFC 1870).
     pub(super) size: bool,

@@ -154,10 +154,9 @@ impl Connection {
                 .map_err(|error| failure(phase, &self.wire, error))
                 .and_then(|reply| expect(phase, &reply));
             match (reply, &mut refusal) {
-                (Ok(()), None) => {}
                 // The relay waits for a mail without a recipient (3.1): give it none.
                 (Ok(()), Some(first)) if phase == Phase::Data => first.connection = After::Drop,
-                (Ok(()), Some(_)) => {}
+                (Ok(()), _) => {}
                 (Err(error), first) => {
                     let next = Refusal::of_command(error);
                     let broken = next.connection == After::Drop;

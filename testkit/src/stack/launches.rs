@@ -38,6 +38,8 @@ pub(super) fn with_mail(launch: Launch, smtp: SocketAddr) -> Launch {
     launch
         .env("WARREN__SERVICE__DEMO_KINDS", "true")
         .env("WARREN__LOG__FORMAT", "pretty")
+        // The logs are files; `stack run` colours what it shows on a terminal.
+        .env("NO_COLOR", "1")
         .env("WARREN__MAIL__DEFAULT_FROM", "Warren <warren@example.com>")
         .env("WARREN__MAIL__RELAYS__DEFAULT__HOST", smtp.ip().to_string())
         .env(

@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use crate::stack::Stack;
 
 const POLL: Duration = Duration::from_millis(100);
-/// Cyan, yellow, green, magenta, blue.
-const COLOURS: [&str; 5] = ["36", "33", "32", "35", "34"];
+/// Cyan, green, magenta, blue; red and yellow are for problems.
+const COLOURS: [&str; 4] = ["36", "32", "35", "34"];
 
 pub(super) struct Logs {
     stop: oneshot::Sender<()>,
@@ -37,12 +37,8 @@ impl Logs {
                 } else {
                     name
                 };
-                let prefix = if is_terminal {
-                    format!("\x1b[{}m{name:>8} │\x1b[0m ", COLOURS[at % COLOURS.len()])
-                } else {
-                    format!("{name:>8} | ")
-                };
-                Tail::at_end(service.log_path(), prefix)
+                let colour = is_terminal.then(|| COLOURS[at % COLOURS.len()]);
+                Tail::at_end(service.log_path(), name, colour)
             })
             .collect();
         let (stop, mut stopped) = oneshot::channel();
@@ -69,21 +65,39 @@ impl Logs {
 
 struct Tail {
     path: PathBuf,
-    prefix: String,
+    name: String,
+    colour: Option<&'static str>,
     position: u64,
     /// A line that is not finished yet.
     rest: Vec<u8>,
 }
 
 impl Tail {
-    fn at_end(path: PathBuf, prefix: String) -> Self {
+    fn at_end(path: PathBuf, name: &str, colour: Option<&'static str>) -> Self {
         let position = path.metadata().map_or(0, |found| found.len());
         Self {
             path,
-            prefix,
+            name: name.to_owned(),
+            colour,
             position,
             rest: Vec::new(),
         }
+    }
+
+    fn shown(&self, line: &str) -> String {
+        let name = &self.name;
+        let Some(colour) = self.colour else {
+            return format!("{name:>8} | {line}\n");
+        };
+        // A problem must stand out.
+        let line = if line.contains(" ERROR ") {
+            format!("\x1b[31m{line}\x1b[0m")
+        } else if line.contains(" WARN ") {
+            format!("\x1b[33m{line}\x1b[0m")
+        } else {
+            line.to_owned()
+        };
+        format!("\x1b[{colour}m{name:>8} │\x1b[0m {line}\n")
     }
 
     /// The whole lines that came since the last call.
@@ -106,11 +120,11 @@ impl Tail {
             return String::new();
         };
         let whole: Vec<u8> = self.rest.drain(..=end).collect();
-        let whole = String::from_utf8_lossy(&whole);
-        whole
+        let lines: Vec<String> = String::from_utf8_lossy(&whole)
             .lines()
-            .flat_map(|line| [self.prefix.as_str(), line, "\n"])
-            .collect()
+            .map(|line| self.shown(line))
+            .collect();
+        lines.concat()
     }
 }
 
@@ -123,12 +137,18 @@ mod tests {
         let path = std::env::temp_dir().join(format!("warren-test-tail-{}", std::process::id()));
         let mut file = File::create(&path).unwrap();
         writeln!(file, "before").unwrap();
-        let mut tail = Tail::at_end(path.clone(), "api | ".to_owned());
+        let mut tail = Tail::at_end(path.clone(), "api", None);
         write!(file, "one\ntwo").unwrap();
-        assert_eq!(tail.read(), "api | one\n");
+        assert_eq!(tail.read(), "     api | one\n");
         assert_eq!(tail.read(), "");
         writeln!(file, "!").unwrap();
-        assert_eq!(tail.read(), "api | two!\n");
+        assert_eq!(tail.read(), "     api | two!\n");
+        tail.colour = Some("36");
+        writeln!(file, "12:00:00  WARN the broker is gone").unwrap();
+        assert_eq!(
+            tail.read(),
+            "\x1b[36m     api │\x1b[0m \x1b[33m12:00:00  WARN the broker is gone\x1b[0m\n"
+        );
         std::fs::remove_file(path).unwrap();
     }
 }
