@@ -7,7 +7,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 STACK := $(TARGET)/debug/stack
 RELEASE_BINARIES := -p api-service -p mailer-service -p testkit
-COMPOSE := docker compose -f deploy/docker-compose.yml
+COMPOSE := docker compose --project-name warren -f deploy/docker-compose.yml
 # docker where an engine answers, else native; `make run RUNNER=native` decides otherwise.
 RUNNER ?= $(shell [ -f deploy/docker-compose.yml ] && timeout 10 docker info >/dev/null 2>&1 && echo docker || echo native)
 
@@ -17,7 +17,8 @@ help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
 
 .PHONY: run
-run: run-$(RUNNER) ## Run Warren here (docker if its engine answers, else native; RUNNER=native|docker decides); Ctrl-C ends it
+run: ## Run Warren here (docker if its engine answers, else native; RUNNER=native|docker decides); Ctrl-C ends it
+	@$(MAKE) --no-print-directory run-$(RUNNER)
 
 .PHONY: run-native
 run-native: install
@@ -28,12 +29,13 @@ run-native: install
 run-docker: up
 
 .PHONY: up
-up: ## Run Warren with docker compose, in the foreground
-	$(COMPOSE) up --build
+up: ## Run Warren with docker compose, in the foreground (ARGS="--scale mailer=4")
+	@exec deploy/compose/up.sh $(ARGS)
 
 .PHONY: stop
 stop: ## End a `make run` of this checkout from another shell
 	@if [ -x $(TARGET)/release/stack ]; then $(TARGET)/release/stack stop; else echo "No make run of this checkout."; fi
+	@if timeout 10 docker info >/dev/null 2>&1; then $(COMPOSE) stop; fi
 
 .PHONY: install
 install: ## Install what is missing to build and run natively (PostgreSQL, RabbitMQ, gcc)

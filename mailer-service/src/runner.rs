@@ -6,10 +6,13 @@ use crate::{
     task::{Claimed, Failure, TaskError, Verdict},
 };
 use futures_util::FutureExt;
+use serde_json::value::RawValue;
 pub use shared::task::Limits;
 use std::panic::AssertUnwindSafe;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Runs the handler of a claimed task.
 pub async fn run(
     task: &Claimed,
     context: &Context,
@@ -17,24 +20,36 @@ pub async fn run(
     services: &Services,
     release: &CancellationToken,
 ) -> Verdict {
-    let begin = tokio::time::Instant::now();
-    let work = AssertUnwindSafe(handlers::run(task, context, services)).catch_unwind();
-    tokio::pin!(work);
-    let soft = tokio::time::sleep_until(begin + limits.soft);
+    let begin = Instant::now();
+    let work = handlers::run(task, context, services);
+    let verdict = limited(work, context, limits, release).await;
+    metrics::histogram!("warren_task_seconds", "kind" => task.kind.clone())
+        .record(begin.elapsed().as_secs_f64());
+    verdict
+}
+
+async fn limited(
+    work: impl Future<Output = Result<Box<RawValue>, TaskError>>,
+    context: &Context,
+    limits: Limits,
+    release: &CancellationToken,
+) -> Verdict {
+    let work = AssertUnwindSafe(work).catch_unwind();
+    let soft = tokio::time::sleep_until(Instant::now() + limits.soft);
     let hard = tokio::time::sleep_until(context.deadline);
-    tokio::pin!(soft, hard);
+    tokio::pin!(work, soft, hard);
     let mut warned = false;
-    let verdict = loop {
+    loop {
         tokio::select! {
             biased;
-            ended = &mut work => break match ended {
+            ended = &mut work => return match ended {
                 Ok(Ok(result)) => Verdict::Completed(result),
                 Ok(Err(error)) => Verdict::Failed(error),
                 // The panic's text may hold anything, so it goes to the log's panic hook only.
                 Err(_) => Verdict::Failed(TaskError::Fail(Failure::new("panic", "the handler panicked"))),
             },
-            () = release.cancelled() => break Verdict::Released,
-            () = &mut hard => break Verdict::Failed(TaskError::Retry(Failure::new(
+            () = release.cancelled() => return Verdict::Released,
+            () = &mut hard => return Verdict::Failed(TaskError::Retry(Failure::new(
                 "time_limit",
                 format!("the attempt took longer than its hard limit of {:?}", limits.hard),
             ))),
@@ -43,8 +58,63 @@ pub async fn run(
                 context.cancelled.cancel();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::task::TaskId;
+    use std::{future::pending, time::Duration};
+
+    const LIMITS: Limits = Limits {
+        soft: Duration::from_millis(20),
+        hard: Duration::from_millis(60),
     };
-    metrics::histogram!("warren_task_seconds", "kind" => task.kind.clone())
-        .record(begin.elapsed().as_secs_f64());
-    verdict
+
+    fn context() -> Context {
+        Context {
+            task: TaskId::now(),
+            attempt: 1,
+            deadline: Instant::now() + LIMITS.hard,
+            cancelled: CancellationToken::new(),
+        }
+    }
+
+    fn code(verdict: &Verdict) -> &str {
+        match verdict {
+            Verdict::Failed(TaskError::Retry(failure) | TaskError::Fail(failure)) => failure.code,
+            _ => "",
+        }
+    }
+
+    #[tokio::test]
+    async fn the_soft_limit_asks_and_the_hard_limit_ends() {
+        let context = context();
+        let begin = Instant::now();
+        let asked = async {
+            context.cancelled.cancelled().await;
+            assert!(begin.elapsed() >= LIMITS.soft);
+            pending().await
+        };
+        let verdict = limited(asked, &context, LIMITS, &CancellationToken::new()).await;
+        assert_eq!(code(&verdict), "time_limit");
+        assert!(begin.elapsed() >= LIMITS.hard);
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_the_attempt_alone() {
+        let work = async { panic!("secret") };
+        let verdict = limited(work, &context(), LIMITS, &CancellationToken::new()).await;
+        assert_eq!(code(&verdict), "panic");
+        assert!(!format!("{verdict:?}").contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn a_stopping_process_gives_the_task_back() {
+        let release = CancellationToken::new();
+        release.cancel();
+        let verdict = limited(pending(), &context(), LIMITS, &release).await;
+        assert!(matches!(verdict, Verdict::Released));
+    }
 }

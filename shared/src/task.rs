@@ -29,9 +29,10 @@ impl fmt::Debug for TaskId {
     }
 }
 
-/// Makes an enum whose variants have one fixed text each, on the wire and in the database.
+/// Makes an enum whose variants have one fixed text each, on the wire and in the database. The texts are
+/// token trees, not literals: utoipa's derive does not see into a captured literal.
 macro_rules! texts {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:tt),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
         pub enum $name { $($(#[$doc])* #[serde(rename = $text)] $variant),* }

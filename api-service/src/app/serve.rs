@@ -2,13 +2,10 @@
 
 use super::{AppState, configure, configure_internal, edge::edge};
 use actix_web::{App, HttpServer, dev::ServerHandle, middleware::from_fn, web::Data};
-use metrics_exporter_prometheus::PrometheusHandle;
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// How often histograms are folded; without it their samples would pile up until somebody scrapes.
-const UPKEEP: Duration = Duration::from_secs(5);
 /// Idle connections are kept this long, a little longer than load balancers do.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
@@ -41,6 +38,8 @@ pub struct Listening {
 /// service is stopping from then on, and requests that are running are finished.
 pub fn serve(state: Data<AppState>, stop: CancellationToken) -> Result<Listening, ServeError> {
     let http = state.config.http.clone();
+    // actix counts connections by worker.
+    let workers = http.workers.max(1);
     let grace = state.config.service.shutdown_grace_s;
 
     let api_state = state.clone();
@@ -49,8 +48,8 @@ pub fn serve(state: Data<AppState>, stop: CancellationToken) -> Result<Listening
             .wrap(from_fn(edge))
             .configure(configure(api_state.clone()))
     })
-    .workers(http.workers.max(1))
-    .max_connections(http.max_connections)
+    .workers(workers)
+    .max_connections(http.max_connections.div_ceil(workers))
     .backlog(4096)
     .keep_alive(KEEP_ALIVE)
     // A caller who hangs up gives up its place among those who wait.
@@ -86,8 +85,7 @@ pub fn serve(state: Data<AppState>, stop: CancellationToken) -> Result<Listening
     let api_address = first(&api.addrs(), http.listen);
     let internal_address = first(&internal.addrs(), http.metrics_listen);
     let (api, internal) = (api.run(), internal.run());
-    tokio::spawn(stop_both(stop.clone(), api.handle(), internal.handle()));
-    tokio::spawn(stop.run_until_cancelled_owned(upkeep(state.metrics.clone())));
+    tokio::spawn(stop_both(stop, api.handle(), internal.handle()));
     tracing::info!(http.listen = %api_address, http.metrics_listen = %internal_address, "listening");
     let finished = tokio::spawn(async move {
         let (api, internal) = futures_util::future::join(api, internal).await;
@@ -109,11 +107,4 @@ async fn stop_both(stop: CancellationToken, api: ServerHandle, internal: ServerH
     // Health goes on answering until the last request is done.
     api.stop(true).await;
     internal.stop(true).await;
-}
-
-async fn upkeep(metrics: PrometheusHandle) {
-    loop {
-        tokio::time::sleep(UPKEEP).await;
-        metrics.run_upkeep();
-    }
 }

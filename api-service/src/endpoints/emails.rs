@@ -42,21 +42,26 @@ pub fn configure(app: &mut ServiceConfig) {
 #[serde(deny_unknown_fields, expecting = "an object")]
 #[schema(as = NewEmail)]
 pub struct EmailRequest {
+    /// The To header.
     #[serde(default, with = "one_or_many")]
     #[schema(value_type = Vec<String>, required = true, example = json!(["Ada <ada@example.com>"]))]
     to: Vec<Mailbox>,
+    /// The Cc header.
     #[serde(default, with = "one_or_many")]
     #[schema(value_type = Vec<String>)]
     cc: Vec<Mailbox>,
+    /// Recipients whom nobody sees.
     #[serde(default, with = "one_or_many")]
     #[schema(value_type = Vec<String>)]
     bcc: Vec<Mailbox>,
     /// The sender; the configured `mail.default_from` when left out.
     #[schema(value_type = Option<String>, example = "Shop <shop@example.com>")]
     from: Option<Mailbox>,
+    /// The Reply-To header.
     #[serde(default, with = "one_or_many")]
     #[schema(value_type = Vec<String>)]
     reply_to: Vec<Mailbox>,
+    /// The Subject header, in UTF-8 without line breaks.
     #[schema(required = true, nullable = false, example = "Your receipt")]
     subject: Option<String>,
     /// The plain text part. At least one of `text` and `html` is needed.

@@ -1,6 +1,6 @@
 //! The library's own face: waiting, cutting, pausing, stopping.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use testkit::inbox::{Inbox, InboxOptions};
 use tokio::net::TcpStream;
@@ -92,7 +92,15 @@ async fn a_paused_inbox_keeps_new_connections_waiting() {
 
 #[tokio::test]
 async fn stopping_frees_the_ports() {
-    let inbox = start();
+    // An address of its own, so that no other test takes the ports in between.
+    let any = SocketAddr::from(([127, 7, 7, 7], 0));
+    let options = InboxOptions {
+        smtp: any,
+        smtps: Some(any),
+        http: any,
+        ..InboxOptions::default()
+    };
+    let inbox = start_with(options.clone());
     let mut open = Smtp::ready(&inbox).await;
     let options = InboxOptions {
         smtp: inbox.smtp_addr(),
@@ -103,7 +111,7 @@ async fn stopping_frees_the_ports() {
             .unwrap()
             .parse()
             .unwrap(),
-        ..InboxOptions::default()
+        ..options
     };
     inbox.stop().await;
     open.expect_end().await;

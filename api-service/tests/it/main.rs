@@ -1,0 +1,11 @@
+//! The API as its callers meet it, on the real PostgreSQL and RabbitMQ. Run it with `make test`, or alone:
+//! `cargo run -p testkit --bin stack -- exec -- cargo test -p api-service`.
+
+mod auth;
+mod emails;
+mod idempotency;
+mod list;
+mod operation;
+mod problems;
+mod support;
+mod tasks;
