@@ -193,7 +193,12 @@ impl Thread {
         }
     }
 
-    fn store(&mut self, batch: Vec<Job>) {
+    fn store(&mut self, mut batch: Vec<Job>) {
+        // Who was answered 503 meanwhile may have tried again; storing this too would do the work twice.
+        batch.retain(|job| !job.reply.is_closed());
+        if batch.is_empty() {
+            return;
+        }
         let begin = Instant::now();
         let until = batch.first().map_or(begin, |oldest| oldest.since) + self.patience;
         let (submissions, replies): (Vec<_>, Vec<_>) = batch

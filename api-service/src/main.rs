@@ -57,7 +57,6 @@ fn serve(config: &Config) -> anyhow::Result<()> {
             env!("CARGO_PKG_VERSION"),
             running.api_addr
         );
-        running.wait().await;
-        Ok(())
+        Ok(running.wait().await?)
     })
 }

@@ -1,11 +1,11 @@
 //! SQL, one file per table or hot statement. Functions take a connection, never the pool.
 
 pub mod accept;
+pub mod api_keys;
 pub mod epoch;
+pub mod idempotency;
 pub mod outbox;
 pub mod rescue;
 pub mod retention;
-pub mod workers;
-pub mod api_keys;
-pub mod idempotency;
 pub mod tasks;
+pub mod workers;

@@ -57,8 +57,9 @@ pub(crate) fn spawn(
         session: Arc::new(Mutex::new(Session::new(&config.database))),
         publisher,
         empty_since: HashMap::new(),
+        looked: None,
     };
-    tokio::spawn(async move {
+    shared::threads::spawn_task("reconciler", async move {
         let open = tokio::task::spawn_blocking(move || ready.wait()).await;
         if matches!(open, Ok(true)) {
             stop.clone()
@@ -74,6 +75,8 @@ struct Reconciler {
     session: Arc<Mutex<Session>>,
     publisher: Publisher,
     empty_since: HashMap<(Queue, Lane), Instant>,
+    /// When lost messages were last looked for.
+    looked: Option<Instant>,
 }
 
 impl Reconciler {
@@ -117,12 +120,22 @@ impl Reconciler {
     async fn check(&mut self, connection: &Connection) -> Result<(), ReconcileError> {
         self.check_epoch(connection).await?;
         let channel = connection.create_channel().await?;
+        let mut empty = Vec::new();
         for queue in Queue::ALL {
             for lane in Lane::ALL {
-                self.check_lane(&channel, *queue, *lane).await?;
+                if self.is_long_empty(&channel, *queue, *lane).await? {
+                    empty.push(topology::routing_key(*queue, *lane));
+                }
             }
         }
         channel.close(200, "checked".into()).await?;
+        if self
+            .looked
+            .is_none_or(|looked| looked.elapsed() >= self.lost_after())
+        {
+            self.requeue_lost(empty).await?;
+            self.looked = Some(Instant::now());
+        }
         Ok(())
     }
 
@@ -149,12 +162,17 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn check_lane(
+    fn lost_after(&self) -> Duration {
+        Duration::from_secs(self.config.rescue.lost_after_s.into())
+    }
+
+    /// Whether a queue has been seen empty, and never otherwise, for as long as a message may take.
+    async fn is_long_empty(
         &mut self,
         channel: &Channel,
         queue: Queue,
         lane: Lane,
-    ) -> Result<(), ReconcileError> {
+    ) -> Result<bool, ReconcileError> {
         let passive = QueueDeclareOptions {
             passive: true,
             ..Default::default()
@@ -165,20 +183,24 @@ impl Reconciler {
             .await?;
         if state.message_count() > 0 {
             self.empty_since.remove(&(queue, lane));
-            return Ok(());
+            return Ok(false);
         }
-        let lost_after = Duration::from_secs(self.config.rescue.lost_after_s.into());
         let since = self
             .empty_since
             .entry((queue, lane))
             .or_insert_with(Instant::now);
-        if since.elapsed() < lost_after {
+        Ok(since.elapsed() >= Duration::from_secs(self.config.rescue.lost_after_s.into()))
+    }
+
+    /// What slow workers hold ready is published again as well, since it can't be told from what is lost;
+    /// that fills their queue, which ends it, and the extra messages claim nothing.
+    async fn requeue_lost(&self, lanes: Vec<String>) -> Result<(), ReconcileError> {
+        if lanes.is_empty() {
             return Ok(());
         }
         let requeue = RequeueLost {
-            queue: queue.as_str(),
-            lane: lane.as_str(),
-            lost_after_seconds: lost_after.as_secs_f64(),
+            lanes,
+            lost_after_seconds: self.lost_after().as_secs_f64(),
             limit: 1000,
             exchange: topology::TASKS,
             relay_seconds: Duration::from_millis(self.config.outbox.relay_after_ms.into())
@@ -189,7 +211,10 @@ impl Reconciler {
             .await?;
         if !rows.is_empty() {
             metrics::counter!("warren_tasks_requeued_total").increment(rows.len() as u64);
-            tracing::warn!(queue = %queue, lane = %lane, "{} tasks had lost their message and are published again", rows.len());
+            tracing::warn!(
+                "{} tasks wait for longer than their empty queues explain and are published again",
+                rows.len()
+            );
             self.publisher.offer(rows);
         }
         Ok(())

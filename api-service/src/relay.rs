@@ -39,7 +39,7 @@ pub(crate) fn spawn(
                         if !rows.is_empty() {
                             metrics::counter!("warren_outbox_relayed_total")
                                 .increment(rows.len() as u64);
-                            publisher.publish_blocking(rows);
+                            publisher.publish_blocking(rows, &stop);
                         }
                     }
                     Some(Err(error)) => tracing::error!(

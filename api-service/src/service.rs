@@ -32,24 +32,30 @@ pub enum StartError {
     Io(#[from] std::io::Error),
 }
 
+/// The service ended because it could not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the service could not go on; the log says why")]
+pub struct Failed;
+
 /// A running api-service.
 #[derive(Debug)]
 pub struct Running {
     pub api_addr: SocketAddr,
     /// Health and metrics without a key.
     pub internal_addr: SocketAddr,
-    done: tokio::task::JoinHandle<()>,
+    done: tokio::task::JoinHandle<Result<(), Failed>>,
 }
 
 impl Running {
     /// Waits until the service has stopped.
-    pub async fn wait(self) {
-        if let Err(error) = self.done.await {
+    pub async fn wait(self) -> Result<(), Failed> {
+        self.done.await.unwrap_or_else(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "the service did not stop in order"
             );
-        }
+            Err(Failed)
+        })
     }
 }
 
@@ -77,8 +83,9 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     )?;
     let state = Data::new(state);
     let listening = app::serve(state.clone(), stop.clone())?;
+    let failed = CancellationToken::new();
     let loops = vec![
-        migrate(config, ready.clone(), stop.clone())?,
+        migrate(config, ready.clone(), failed.clone(), stop.clone())?,
         relay::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         scheduler::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         reaper::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
@@ -112,6 +119,11 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         let _published = tokio::time::timeout(Duration::from_secs(5), publishing).await;
         join(sweeper).await;
         tracing::info!("stopped");
+        if failed.is_cancelled() {
+            Err(Failed)
+        } else {
+            Ok(())
+        }
     });
     Ok(Running {
         api_addr: running.0,
@@ -123,6 +135,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
 fn migrate(
     config: &Config,
     ready: Gate,
+    failed: CancellationToken,
     stop: CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
     let config = config.database.clone();
@@ -135,6 +148,7 @@ fn migrate(
                     "the database schema could not be prepared; the service stops"
                 );
                 ready.set(false);
+                failed.cancel();
                 stop.cancel();
             }
         }

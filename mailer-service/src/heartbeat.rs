@@ -29,10 +29,8 @@ impl Identity {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn renew(&self) -> Uuid {
-        let fresh = Uuid::now_v7();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
-        fresh
+    fn set(&self, id: Uuid) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = id;
     }
 }
 
@@ -70,16 +68,20 @@ struct Heart {
 
 impl Heart {
     fn run(mut self, lost: &impl Fn(), registered: &Gate) {
-        registered.set(self.register());
+        let id = self.identity.get();
+        registered.set(self.register(id));
         while threads::rest(&self.stop, self.pause) {
             let id = self.identity.get();
             match self.session.run(|connection| workers::beat(connection, id)) {
                 Ok(true) => {}
                 Ok(false) => {
                     tracing::error!(worker.id = %id, "this worker was declared dead; its running tasks are given up and it goes on under a new id");
-                    self.identity.renew();
                     lost();
-                    self.register();
+                    // Registered first: a claim under an id that is not would look stranded.
+                    let fresh = Uuid::now_v7();
+                    if self.register(fresh) {
+                        self.identity.set(fresh);
+                    }
                 }
                 // The reaper reads the same database, so it can't see us miss a beat while that is away.
                 Err(error) => tracing::warn!(
@@ -101,8 +103,7 @@ impl Heart {
     }
 
     /// False: the service stops.
-    fn register(&mut self) -> bool {
-        let id = self.identity.get();
+    fn register(&mut self, id: Uuid) -> bool {
         let pid = std::process::id();
         let worker = NewWorker {
             id,

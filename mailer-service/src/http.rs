@@ -27,7 +27,7 @@ impl Health {
         };
         let body = json!({
             "status": if ready { "ok" } else { "degraded" },
-            "app_name": "warren-mailer",
+            "app_name": "mailer-service",
             "version": env!("CARGO_PKG_VERSION"),
             "timestamp": chrono::Utc::now(),
             "registered": self.registered.is_open(),

@@ -31,7 +31,6 @@ fn main() -> anyhow::Result<()> {
             env!("CARGO_PKG_VERSION"),
             running.http_addr
         );
-        running.wait().await;
-        Ok(())
+        Ok(running.wait().await?)
     })
 }

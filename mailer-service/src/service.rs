@@ -42,22 +42,31 @@ pub enum StartError {
     Io(#[from] std::io::Error),
 }
 
+/// How long the last outcomes may wait for the database.
+const LAST_SETTLEMENT: Duration = Duration::from_secs(10);
+
+/// The service ended because it could not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the service could not get to work; the log says why")]
+pub struct Failed;
+
 /// A running worker.
 pub struct Running {
     /// Where health and metrics are.
     pub http_addr: SocketAddr,
-    done: tokio::task::JoinHandle<()>,
+    done: tokio::task::JoinHandle<Result<(), Failed>>,
 }
 
 impl Running {
     /// Waits until the service has stopped.
-    pub async fn wait(self) {
-        if let Err(error) = self.done.await {
+    pub async fn wait(self) -> Result<(), Failed> {
+        self.done.await.unwrap_or_else(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "the service did not stop in order"
             );
-        }
+            Err(Failed)
+        })
     }
 }
 
@@ -74,14 +83,15 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         fates,
         finish.clone(),
     );
-    let (acker, acking) = Acker::spawn();
+    let acker = Acker::spawn();
     let registry = Registry::default();
+    let give_up = CancellationToken::new();
     let (settle, settling) = settle::spawn(
         config,
         registry.clone(),
         publisher.clone(),
         acker.clone(),
-        finish.clone(),
+        give_up.clone(),
     )?;
     let identity = Identity::default();
     let common = Common {
@@ -95,17 +105,17 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         tasks: TaskTracker::new(),
         runtime: Handle::current(),
     };
-    let (queues, mut support) = spawn_dispatchers(config, &common, &stop)?;
+    let (queues, dispatchers) = spawn_dispatchers(config, &common, &stop)?;
     let registered = Gate::default();
     let beating = CancellationToken::new();
-    support.push(spawn_heart(
+    let heart = spawn_heart(
         config,
         &common,
         &identity,
         registered.clone(),
         beating.clone(),
         &stop,
-    )?);
+    )?;
 
     let (link, consuming) = watch::channel(LinkState::Down);
     let health = Health {
@@ -126,34 +136,46 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         stop: stop.clone(),
         close: close.clone(),
     };
-    drop((acker, publisher));
+    drop(publisher);
     let grace = config.shutdown_grace();
     let done = tokio::spawn(async move {
         let open = tokio::task::spawn_blocking(move || registered.wait()).await;
-        let consumer = matches!(open, Ok(true)).then(|| tokio::spawn(consumer.run()));
+        let consumer = if matches!(open, Ok(true)) {
+            Some(threads::spawn_task("consumer", consumer.run()))
+        } else {
+            None
+        };
+        // Without a lease there is nothing to do but end; the cause has been logged.
+        let failed = consumer.is_none() && !stop.is_cancelled();
+        if failed {
+            stop.cancel();
+        }
         stop.cancelled().await;
         tracing::info!("stopping: no more tasks are taken, running ones may finish for {grace:?}");
-        for (_, events) in &queues {
+        for (_, events) in queues {
             let _ended = events.send(Event::Stop);
         }
-        drop(queues);
+        for thread in dispatchers {
+            join(thread).await;
+        }
+        let services = Arc::clone(&common.services);
         finish_tasks(common, grace).await;
-        // The settler ends when the last task has dropped its sender, the acker after the settler.
-        join(settling).await;
-        let _acked = tokio::time::timeout(Duration::from_secs(5), acking).await;
+        // The settler ends when the last task has dropped its sender.
+        settle_rest(settling, &give_up).await;
+        let _acked = tokio::time::timeout(Duration::from_secs(5), acker.flush()).await;
         close.cancel();
         if let Some(consumer) = consumer {
             let _closed = tokio::time::timeout(Duration::from_secs(5), consumer).await;
         }
+        services.mail.close().await;
         beating.cancel();
         finish.cancel();
         let _published = tokio::time::timeout(Duration::from_secs(5), publishing).await;
         join(sweeper).await;
-        for thread in support {
-            join(thread).await;
-        }
+        join(heart).await;
         server_handle.stop(true).await;
         tracing::info!("stopped");
+        if failed { Err(Failed) } else { Ok(()) }
     });
     Ok(Running { http_addr, done })
 }
@@ -237,6 +259,20 @@ async fn finish_tasks(common: Common, grace: Duration) {
     tracing::warn!("{} tasks are given back unfinished", common.tasks.len());
     common.release.cancel();
     let _dropped = tokio::time::timeout(Duration::from_secs(2), common.tasks.wait()).await;
+}
+
+/// Outcomes that can't be written now, because the database is away, are left to the reaper.
+async fn settle_rest(settling: JoinHandle<()>, give_up: &CancellationToken) {
+    let joined = join(settling);
+    tokio::pin!(joined);
+    if tokio::time::timeout(LAST_SETTLEMENT, &mut joined)
+        .await
+        .is_err()
+    {
+        tracing::error!("the last outcomes could not be written; their tasks are rescued");
+        give_up.cancel();
+        joined.await;
+    }
 }
 
 async fn join(thread: JoinHandle<()>) {

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use shared::{
     outbox::Subject,
-    task::{Lane, Queue, TaskId},
+    task::{Lane, OnWorkerLost, Queue, TaskId},
 };
 use std::time::Duration;
 
@@ -20,6 +20,9 @@ pub struct Claimed {
     pub lane: Lane,
     /// JSON.
     pub payload: String,
+    pub on_worker_lost: OnWorkerLost,
+    /// As the caller asked; may lie in the past.
+    pub run_at: Option<DateTime<Utc>>,
     pub started_at: Option<DateTime<Utc>>,
     pub traceparent: Option<String>,
 }
@@ -64,6 +67,8 @@ pub enum TaskError {
     RetryAfter(Duration, Failure),
     /// No attempt will succeed.
     Fail(Failure),
+    /// The work may have been done or not; nobody can tell. Tried again, unless the task asks to be held.
+    Unclear(Failure),
 }
 
 /// The end of one attempt.

@@ -41,17 +41,27 @@ fn session_settings(config: &Database) -> String {
     )
 }
 
-/// libpq waits for ever by default.
-fn with_connect_timeout(config: &Database) -> String {
-    let url = config.url.expose_secret();
-    if url.contains("connect_timeout") {
-        return url.to_owned();
+/// libpq waits for ever by default: for a connection, and on one whose other end has vanished silently.
+fn with_timeouts(config: &Database) -> String {
+    let mut url = config.url.expose_secret().to_owned();
+    let settings = [
+        (
+            "connect_timeout",
+            config.connect_timeout_s.max(2).to_string(),
+        ),
+        ("keepalives_idle", "10".to_owned()),
+        ("keepalives_interval", "5".to_owned()),
+        ("keepalives_count", "3".to_owned()),
+        // Milliseconds that sent data may stay unacknowledged by the other machine.
+        ("tcp_user_timeout", "20000".to_owned()),
+    ];
+    for (key, value) in settings {
+        if !url.contains(key) {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.extend([key, "=", &value]);
+        }
     }
-    let separator = if url.contains('?') { '&' } else { '?' };
-    format!(
-        "{url}{separator}connect_timeout={}",
-        config.connect_timeout_s.max(2)
-    )
+    url
 }
 
 /// One connection that is made when it is needed and dropped when it breaks; for a loop on its own thread.
@@ -94,8 +104,8 @@ impl Session {
         let mut connection = if let Some(connection) = self.connection.take() {
             connection
         } else {
-            let mut fresh = PgConnection::establish(&with_connect_timeout(&self.config))
-                .map_err(unavailable)?;
+            let mut fresh =
+                PgConnection::establish(&with_timeouts(&self.config)).map_err(unavailable)?;
             fresh
                 .batch_execute(&self.settings)
                 .map_err(|error| DbError::Unavailable(Box::new(error)))?;
@@ -222,7 +232,7 @@ impl Pool {
             .connection_timeout(timeout)
             .test_on_check_out(true)
             .connection_customizer(Box::new(Customize(session_settings(config))))
-            .build_unchecked(ConnectionManager::new(with_connect_timeout(config)));
+            .build_unchecked(ConnectionManager::new(with_timeouts(config)));
         Self {
             connections,
             places: Arc::new(Semaphore::new(size as usize)),
@@ -282,7 +292,7 @@ pub fn migrate(connection: &mut PgConnection) -> Result<usize, DbError> {
 pub fn migrate_when_ready(config: &Database, stop: &CancellationToken) -> Result<bool, DbError> {
     let mut said = false;
     loop {
-        let attempt = PgConnection::establish(&with_connect_timeout(config))
+        let attempt = PgConnection::establish(&with_timeouts(config))
             .map_err(|error| DbError::Unavailable(Box::new(error)))
             .and_then(|mut connection| migrate(&mut connection));
         match attempt {

@@ -163,9 +163,7 @@ impl Sweeper {
         let (sender, fates) = std::sync::mpsc::channel();
         let session = Session::new(config).without_waiting_for_the_disk();
         let sweeper = Self { fates, stop };
-        let thread = std::thread::Builder::new()
-            .name("outbox-sweeper".into())
-            .spawn(move || sweeper.run(session))?;
+        let thread = crate::threads::spawn("outbox-sweeper", move || sweeper.run(session))?;
         Ok((sender, thread))
     }
 

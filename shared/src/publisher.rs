@@ -17,7 +17,11 @@ use lapin::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    sync::{
+        OwnedSemaphorePermit, Semaphore, mpsc,
+        oneshot::{self, error::TryRecvError},
+        watch,
+    },
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -58,7 +62,10 @@ impl Publisher {
             link: link_sender,
             stop,
         };
-        (Self { batches, link }, tokio::spawn(task.run()))
+        (
+            Self { batches, link },
+            crate::threads::spawn_task("publisher", task.run()),
+        )
     }
 
     /// Publishes committed rows without waiting. What can't go now stays in the outbox.
@@ -79,19 +86,20 @@ impl Publisher {
         }
     }
 
-    /// Publishes rows and waits until the fate of each is known, or the connection is lost.
-    pub fn publish_blocking(&self, rows: Vec<OutboxRow>) {
-        let (settled, done) = oneshot::channel();
-        if self
-            .batches
-            .blocking_send(Batch {
-                rows,
-                settled: Some(settled),
-            })
-            .is_ok()
-        {
-            // An error means that the batch was dropped with its connection: it stays in the outbox.
-            let _dropped = done.blocking_recv();
+    /// Publishes rows and waits until the fate of each is known, the connection is lost, or `stop`.
+    pub fn publish_blocking(&self, rows: Vec<OutboxRow>, stop: &CancellationToken) {
+        let (settled, mut done) = oneshot::channel();
+        let batch = Batch {
+            rows,
+            settled: Some(settled),
+        };
+        // Full: the publisher has more than enough to do, and these rows stay in the outbox.
+        if self.batches.try_send(batch).is_err() {
+            return;
+        }
+        // A blocked broker can keep us waiting for hours. Closed means done, or dropped with a connection.
+        while !stop.is_cancelled() && matches!(done.try_recv(), Err(TryRecvError::Empty)) {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

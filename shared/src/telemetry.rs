@@ -25,7 +25,10 @@ pub enum TelemetryError {
 /// Starts logging to standard error.
 pub fn init_log(config: &Log) -> Result<(), TelemetryError> {
     // The AMQP library logs a lost connection in five ways; ours says it once.
-    let filter = EnvFilter::try_new(format!("lapin=off,r2d2=error,actix_server=warn,{}", config.level))?;
+    let filter = EnvFilter::try_new(format!(
+        "lapin=off,r2d2=error,actix_server=warn,{}",
+        config.level
+    ))?;
     let registry = tracing_subscriber::registry().with(filter);
     match config.format {
         LogFormat::Json => registry

@@ -12,7 +12,7 @@ use actix_web::{
     web::{Bytes, Data, Query},
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use shared::fields;
+use shared::fields::{self, FieldError};
 use std::{future::Future, pin::Pin};
 
 /// A body that says it is JSON and is not empty; not parsed yet.
@@ -79,13 +79,24 @@ fn unreadable(error: &actix_web::Error, limit: usize) -> Problem {
     }
 }
 
-/// Parses a body. What is no JSON is a 400, what is other JSON than expected a 422 that names the field.
+/// Whether JSON is an object. serde's derive reads lists into structs too, which no caller means.
+pub(super) fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"{")
+}
+
+/// Parses a body, an object. What is no JSON is a 400, what is other JSON than expected a 422 that names the
+/// field.
 pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Problem> {
+    let not_an_object = || Problem::fields(vec![FieldError::new("", "must be a JSON object")]);
     let error = match serde_json::from_slice(body) {
-        Ok(value) => return Ok(value),
+        Ok(value) if is_object(body) => return Ok(value),
+        Ok(_) => return Err(not_an_object()),
         Err(error) => error,
     };
     if error.is_data() {
+        if !is_object(body) {
+            return Err(not_an_object());
+        }
         // Parsed again to find out where: this costs the callers of mistaken requests alone.
         if let Err(error) = fields::parse::<T>(body) {
             return Err(Problem::fields(vec![error]));

@@ -2,7 +2,7 @@
 
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl,
-    sql_types::{BigInt, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use shared::{outbox::OutboxRow, statement};
 
@@ -56,10 +56,10 @@ statement! {
 }
 
 statement! {
-    /// Publishes again what waits in one lane without a message: not in the outbox, and its queue is empty.
+    /// Publishes again what waits in these lanes (`<queue>.<lane>`, whose queues are empty) for long and has
+    /// no outbox row. Reads every live task, so it is for now and then.
     pub struct RequeueLost -> OutboxColumns {
-        queue: Text = &'static str,
-        lane: Text = &'static str,
+        lanes: Array<Text> = Vec<String>,
         lost_after_seconds: Double = f64,
         limit: BigInt = i64,
         exchange: Text = &'static str,
@@ -68,7 +68,7 @@ statement! {
     "WITH lost AS (
         SELECT id FROM tasks
         WHERE finished_at IS NULL AND due_at IS NULL AND status IN ('PENDING', 'RETRYING')
-            AND queue = ? AND lane = ?
+            AND queue || '.' || lane = ANY(?)
             AND GREATEST(updated_at, next_attempt_at, requeued_at) < now() - make_interval(secs => ?)
             AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.task_id = tasks.id)
         ORDER BY id LIMIT ? FOR UPDATE SKIP LOCKED

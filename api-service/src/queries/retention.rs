@@ -19,7 +19,8 @@ pub fn forget_keys(connection: &mut PgConnection, hours: u32, limit: i64) -> Que
     .execute(connection)
 }
 
-/// Deletes one batch of tasks that finished more than `days` ago, with their attempts.
+/// Deletes one batch of tasks that finished more than `days` ago, with their attempts. UNKNOWN ones wait
+/// for a person, however long.
 ///
 /// Ids carry the time of acceptance, so the oldest rows are the first of the primary key.
 pub fn delete_finished(connection: &mut PgConnection, days: u32, limit: u32) -> QueryResult<usize> {
@@ -27,7 +28,7 @@ pub fn delete_finished(connection: &mut PgConnection, days: u32, limit: u32) -> 
     diesel::sql_query(
         "WITH old AS (
             SELECT id FROM tasks
-            WHERE id < $1 AND finished_at < now() - make_interval(secs => $2)
+            WHERE id < $1 AND finished_at < now() - make_interval(secs => $2) AND status <> 'UNKNOWN'
             ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
          ), attempts AS (
             DELETE FROM task_attempts USING old WHERE task_attempts.task_id = old.id

@@ -134,7 +134,7 @@ async fn keys_live_and_die_on_every_replica() {
     assert_eq!(status_with(&api, &api.url, &api.key).await, 200);
 
     stop.cancel();
-    replica.wait().await;
+    replica.wait().await.unwrap();
     api.finish().await;
 }
 

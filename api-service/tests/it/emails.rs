@@ -104,7 +104,7 @@ async fn mistakes_are_named_as_in_the_request() {
             vec!["/to"],
         ),
         (
-            json!({"from": "Shop\r\n <shop@example.com>"}),
+            json!({"from": "Sh\r\nop <shop@example.com>"}),
             vec!["/from"],
         ),
         (json!({"reply_to": ["x"]}), vec!["/reply_to/0"]),

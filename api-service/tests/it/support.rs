@@ -6,6 +6,7 @@ use serde_json::Value;
 use shared::{
     config::Config,
     db::{self, Session},
+    telemetry,
 };
 use std::time::Duration;
 use testkit::{
@@ -147,7 +148,11 @@ impl Api {
             ("mail.default_from", "Shop <shop@example.com>"),
         ];
         all.extend_from_slice(settings);
+        let level = std::env::var("WARREN_TEST_LOG").unwrap_or_else(|_| "off".into());
+        all.extend([("log.level", level.as_str()), ("log.format", "pretty")]);
         let config = Config::with(&all).unwrap();
+        // The first test of the process sets it up for all.
+        let _already = telemetry::init_log(&config.log);
         // Keys are made beside the service, whose way to the database a test may have bent.
         let direct = Config::with(&[("database.url", &env.database_url)]).unwrap();
         let key = make_key(direct).await;
@@ -207,7 +212,7 @@ impl Api {
 
     pub(crate) async fn finish(self) {
         self.stop.cancel();
-        self.running.wait().await;
+        self.running.wait().await.unwrap();
         self.env.finish().await;
     }
 }

@@ -181,7 +181,7 @@ async fn a_long_poll_ends_by_itself_and_gives_up_its_place() {
 
     let long = api.request(Method::GET, &format!("/api/v1/tasks/{id}?wait=60"));
     let hanging = tokio::spawn(Answer::of(long));
-    let quick = async || api.get(&format!("/api/v1/tasks/{id}?wait=1")).await.status;
+    let quick = async || api.get(&format!("/api/v1/tasks/{id}?wait=0")).await.status;
     wait_until(LONG, "the place to be taken", async || quick().await == 503).await;
     // Whoever hangs up makes room.
     hanging.abort();

@@ -36,9 +36,10 @@ fn describe(error: &SendError) -> String {
 fn verdict(error: &SendError) -> TaskError {
     let failure = Failure::new(error.code, describe(error));
     match error.class {
-        // Unknown: the relay may have the mail. Warren delivers at least once: it tries again, under the
-        // same Message-ID, so that the recipient's server can drop the second copy.
-        Class::Retry | Class::UnknownOutcome => TaskError::Retry(failure),
+        Class::Retry => TaskError::Retry(failure),
+        // The relay may have the mail. Another attempt sends the same bytes under the same Message-ID, so
+        // that the recipient's server can drop the second copy.
+        Class::UnknownOutcome => TaskError::Unclear(failure),
         Class::RetryAfter(wait) => TaskError::RetryAfter(wait, failure),
         Class::Fail => TaskError::Fail(failure),
     }

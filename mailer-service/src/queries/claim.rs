@@ -11,14 +11,15 @@ use diesel::{
 };
 use shared::{
     statement,
-    task::{Lane, Queue, Status, TaskId},
+    task::{Lane, OnWorkerLost, Queue, Status, TaskId},
 };
 use uuid::Uuid;
 
 statement! {
     /// The last condition takes up a claim of ours whose answer was lost with the connection.
     pub struct Claim -> (
-        SqlUuid, Integer, Text, Text, Text, Text, Text, Integer, Nullable<Timestamptz>, Nullable<Text>
+        SqlUuid, Integer, Text, Text, Text, Text, Text, Integer, Text, Nullable<Timestamptz>,
+        Nullable<Timestamptz>, Nullable<Text>
     ) {
         worker: SqlUuid = Uuid,
         id: Array<SqlUuid> = Vec<Uuid>,
@@ -38,7 +39,7 @@ statement! {
         (t.status IN ('PENDING', 'RETRYING') AND t.attempt = message.attempt - 1)
         OR (t.status = 'PROCESSING' AND t.attempt = message.attempt AND t.worker_id = ?))
      RETURNING t.id, t.attempt, t.status, t.kind, t.queue, t.lane, t.payload::text, t.max_attempts,
-        t.started_at, t.traceparent"
+        t.on_worker_lost, t.run_at, t.started_at, t.traceparent"
 }
 
 /// What became of a claim; messages that appear in neither list have no work left behind them.
@@ -58,6 +59,8 @@ type Row = (
     String,
     String,
     i32,
+    String,
+    Option<DateTime<Utc>>,
     Option<DateTime<Utc>>,
     Option<String>,
 );
@@ -65,9 +68,21 @@ type Row = (
 pub fn run(connection: &mut PgConnection, claim: &Claim) -> QueryResult<Claims> {
     let rows: Vec<Row> = claim.load(connection)?;
     let mut claims = Claims::default();
-    for (id, attempt, status, kind, queue, lane, payload, max_attempts, started_at, traceparent) in
-        rows
-    {
+    for row in rows {
+        let (
+            id,
+            attempt,
+            status,
+            kind,
+            queue,
+            lane,
+            payload,
+            max_attempts,
+            lost,
+            run_at,
+            started_at,
+            traceparent,
+        ) = row;
         let id = TaskId(id);
         if status == Status::Expired.as_str() {
             claims.expired.push(id);
@@ -81,6 +96,8 @@ pub fn run(connection: &mut PgConnection, claim: &Claim) -> QueryResult<Claims> 
             queue: Queue::parse(&queue).unwrap_or(Queue::Work),
             lane: Lane::parse(&lane).unwrap_or(Lane::Normal),
             payload,
+            on_worker_lost: OnWorkerLost::parse(&lost).unwrap_or(OnWorkerLost::Retry),
+            run_at,
             started_at,
             traceparent,
         });

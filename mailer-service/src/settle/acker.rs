@@ -13,7 +13,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::sync::{mpsc, oneshot};
 
 /// One consuming channel, from its opening to its loss.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ enum Order {
     Settled(Vec<DeliveryRef>),
     /// A message that is no envelope: dead-lettered.
     Park(DeliveryRef),
+    /// Send everything now, then say so.
+    Flush(oneshot::Sender<()>),
 }
 
 /// A handle to the acknowledging task.
@@ -62,16 +64,26 @@ pub struct Acker(mpsc::UnboundedSender<Order>);
 const TICK: Duration = Duration::from_millis(50);
 
 impl Acker {
-    /// Starts the task; it ends when every handle is gone and all is sent.
-    pub fn spawn() -> (Self, JoinHandle<()>) {
+    /// Starts the task; it ends when every handle is gone.
+    pub fn spawn() -> Self {
         let (sender, orders) = mpsc::unbounded_channel();
-        (Self(sender), tokio::spawn(run(orders)))
+        shared::threads::spawn_task("acker", run(orders));
+        Self(sender)
     }
 
     pub fn settled(&self, deliveries: Vec<DeliveryRef>) {
         if !deliveries.is_empty() {
             // The task outlives every handle; without it the messages would come again, which is harmless.
             let _ended = self.0.send(Order::Settled(deliveries));
+        }
+    }
+
+    /// Returns when all that was settled has been sent.
+    pub async fn flush(&self) {
+        let (flushed, done) = oneshot::channel();
+        if self.0.send(Order::Flush(flushed)).is_ok() {
+            // The task ends after its handles, so it can't drop this.
+            let _ended = done.await;
         }
     }
 
@@ -107,12 +119,15 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>) {
                 let frame = book(&link).reject(tag);
                 send(&link, frame).await;
             }
+            Some(Order::Flush(flushed)) => {
+                // Nothing waits for its neighbours any more.
+                flush(&mut active, Instant::now() + Duration::from_secs(1)).await;
+                let _gone = flushed.send(());
+            }
             None => {}
         }
         flush(&mut active, Instant::now()).await;
     }
-    // Everything that waits for a neighbour goes out by itself.
-    flush(&mut active, Instant::now() + Duration::from_secs(1)).await;
 }
 
 fn book(link: &Link) -> std::sync::MutexGuard<'_, Acks> {

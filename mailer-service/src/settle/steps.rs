@@ -11,7 +11,7 @@ use shared::{
     backoff::{Backoff, Delay},
     kinds,
     outbox::{OutboxRow, Route},
-    task::Status,
+    task::{OnWorkerLost, Status},
 };
 use std::time::Duration;
 
@@ -45,20 +45,34 @@ pub(super) fn next<'a>(ended: &'a Ended, rng: &mut impl Rng) -> Step<'a> {
             outcome: Some("released"),
         },
         Verdict::Failed(TaskError::Fail(failure)) => failed(failure),
-        Verdict::Failed(TaskError::Retry(failure) | TaskError::RetryAfter(_, failure))
-            if task.attempt >= task.max_attempts =>
+        Verdict::Failed(TaskError::Unclear(failure))
+            if task.on_worker_lost == OnWorkerLost::Hold =>
         {
-            failed(failure)
+            Step {
+                status: Status::Unknown,
+                ..failed(failure)
+            }
         }
-        Verdict::Failed(TaskError::Retry(failure)) => {
-            let backoff = kinds::find(&task.kind).map_or(Backoff::DEFAULT, |kind| kind.backoff);
-            let failures = u32::try_from(task.attempt).unwrap_or(1);
-            retrying(failure, backoff.wait_after(failures, rng))
+        Verdict::Failed(
+            TaskError::Retry(failure)
+            | TaskError::RetryAfter(_, failure)
+            | TaskError::Unclear(failure),
+        ) if task.attempt >= task.max_attempts => failed(failure),
+        Verdict::Failed(TaskError::Retry(failure) | TaskError::Unclear(failure)) => {
+            retrying(failure, backoff(task, rng))
         }
+        // The wait asked for is the least; later attempts back off further.
         Verdict::Failed(TaskError::RetryAfter(wait, failure)) => {
-            retrying(failure, Delay::at_least(*wait))
+            let wait = backoff(task, rng).duration().max(*wait);
+            retrying(failure, Delay::at_least(wait))
         }
     }
+}
+
+fn backoff(task: &Claimed, rng: &mut impl Rng) -> Delay {
+    let backoff = kinds::find(&task.kind).map_or(Backoff::DEFAULT, |kind| kind.backoff);
+    let failures = u32::try_from(task.attempt).unwrap_or(1);
+    backoff.wait_after(failures, rng)
 }
 
 fn failed(failure: &Failure) -> Step<'_> {
@@ -167,6 +181,8 @@ mod tests {
             queue: Queue::Work,
             lane: Lane::Low,
             payload: "{}".into(),
+            on_worker_lost: OnWorkerLost::Hold,
+            run_at: None,
             started_at: None,
             traceparent: None,
         };
@@ -192,6 +208,15 @@ mod tests {
         );
         let verdict = Verdict::Failed(TaskError::RetryAfter(Duration::from_secs(4000), failure));
         assert_eq!(row(&ended(2, 3, verdict)), (Status::Retrying, None));
+    }
+
+    #[test]
+    fn a_held_task_whose_outcome_is_unclear_waits_for_a_person() {
+        let unclear = || Verdict::Failed(TaskError::Unclear(Failure::new("x", "y")));
+        assert_eq!(row(&ended(1, 3, unclear())), (Status::Unknown, None));
+        let mut retried = ended(1, 3, unclear());
+        retried.task.on_worker_lost = OnWorkerLost::Retry;
+        assert_eq!(row(&retried).0, Status::Retrying);
     }
 
     #[test]

@@ -105,7 +105,7 @@ impl World {
     pub(crate) async fn stop_mailer(&mut self) {
         let (mailer, stop) = self.mailers.remove(0);
         stop.cancel();
-        mailer.wait().await;
+        mailer.wait().await.unwrap();
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
@@ -176,7 +176,7 @@ impl World {
             self.stop_mailer().await;
         }
         self.api.1.cancel();
-        self.api.0.wait().await;
+        self.api.0.wait().await.unwrap();
         self.inbox.stop().await;
         self.env.finish().await;
     }

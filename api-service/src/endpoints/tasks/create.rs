@@ -5,7 +5,7 @@ use crate::{
     app::AppState,
     auth::Caller,
     endpoints::{
-        request::{JsonBody, parse, traceparent},
+        request::{JsonBody, is_object, parse, traceparent},
         submit::{IdempotencyKey, submit},
         terms::{Asked, Time},
     },
@@ -152,6 +152,10 @@ fn payload(
         ));
         return String::new();
     };
+    if !is_object(asked.get().as_bytes()) {
+        errors.push(FieldError::new("/payload", "must be an object"));
+        return String::new();
+    }
     (kind.accept)(asked.get().as_bytes(), &state.defaults).unwrap_or_else(|wrong| {
         errors.extend(wrong.into_iter().map(|error| error.below("/payload")));
         String::new()
