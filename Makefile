@@ -22,6 +22,7 @@ run: ## Run Warren here (docker if its engine answers, else native; RUNNER=nativ
 
 .PHONY: run-native
 run-native: install
+	@! { [ -x $(TARGET)/release/stack ] && $(TARGET)/release/stack status; }
 	cargo build --release --locked $(RELEASE_BINARIES)
 	@exec $(TARGET)/release/stack run
 

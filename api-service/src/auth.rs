@@ -6,7 +6,7 @@ mod ring;
 
 pub(crate) use key::generate;
 pub use key::{ApiKey, KeyHash};
-pub use ring::{KeyRing, Unknown};
+pub use ring::{KeyRing, KnownKey, Unknown};
 
 use crate::{
     app::AppState,

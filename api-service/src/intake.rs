@@ -232,10 +232,17 @@ impl Thread {
         until: Instant,
     ) -> Vec<Result<Outcome, IntakeError>> {
         let statement = Accept::new(submissions, self.relay_after);
+        let mut repeated = false;
         loop {
-            let run = self
-                .session
-                .run(|connection| accept::run(connection, &statement, submissions));
+            let run = self.session.run(|connection| {
+                let earlier =
+                    repeated.then(|| accept::committed(connection, &statement, submissions));
+                match earlier.transpose()?.flatten() {
+                    Some(outcomes) => Ok(outcomes),
+                    None => accept::run(connection, &statement, submissions),
+                }
+            });
+            repeated = true;
             match run {
                 Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
                 Err(DbError::Refused(error)) if !is_passing(&error) => {

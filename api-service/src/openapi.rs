@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document, made from the annotations of the endpoints.
+//! The `OpenAPI` 3.1 document, made from the annotations of the endpoints.
 
 mod finish;
 

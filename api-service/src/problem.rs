@@ -14,7 +14,10 @@ use actix_web::{
     http::{StatusCode, header},
 };
 use serde::Serialize;
-use shared::{db::DbError, fields::FieldError};
+use shared::{
+    db::{self, DbError},
+    fields::FieldError,
+};
 use std::{error::Error, fmt, sync::Arc};
 
 /// The media type of every error.
@@ -74,10 +77,15 @@ impl From<FieldError> for Flaw {
 #[derive(Debug, Clone)]
 pub struct Problem {
     pub kind: ProblemType,
-    /// This occurrence in a sentence; never internal text.
-    pub detail: Option<String>,
-    pub errors: Vec<Flaw>,
-    pub known_kinds: Vec<&'static str>,
+    /// Boxed, since results carry problems through every handler.
+    occurrence: Box<Occurrence>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Occurrence {
+    detail: Option<String>,
+    errors: Vec<Flaw>,
+    known_kinds: Vec<&'static str>,
     allow: Option<String>,
     request_id: Option<Arc<str>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
@@ -87,18 +95,14 @@ impl Problem {
     pub fn new(kind: ProblemType) -> Self {
         Self {
             kind,
-            detail: None,
-            errors: Vec::new(),
-            known_kinds: Vec::new(),
-            allow: None,
-            request_id: None,
-            source: None,
+            occurrence: Box::default(),
         }
     }
 
+    /// This occurrence in a sentence; never internal text.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
+        self.occurrence.detail = Some(detail.into());
         self
     }
 
@@ -111,18 +115,24 @@ impl Problem {
     }
 
     pub fn flaws(kind: ProblemType, errors: Vec<Flaw>) -> Self {
-        Self {
-            errors,
-            ..Self::new(kind)
-        }
+        let mut problem = Self::new(kind);
+        problem.occurrence.errors = errors;
+        problem
+    }
+
+    /// 422 for a kind that is not among `known`.
+    pub fn unknown_kind(known: Vec<&'static str>) -> Self {
+        let flaw = FieldError::new("/kind", "must be one of known_kinds").into();
+        let mut problem = Self::flaws(ProblemType::UnknownKind, vec![flaw]);
+        problem.occurrence.known_kinds = known;
+        problem
     }
 
     /// 405 with its `Allow` header.
     pub fn method_not_allowed(allow: String) -> Self {
-        Self {
-            allow: Some(allow),
-            ..Self::new(ProblemType::MethodNotAllowed)
-        }
+        let mut problem = Self::new(ProblemType::MethodNotAllowed);
+        problem.occurrence.allow = Some(allow);
+        problem
     }
 
     /// 500; the cause is logged and not shown.
@@ -132,37 +142,42 @@ impl Problem {
 
     #[must_use]
     pub fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
+        self.occurrence.source = Some(Arc::new(source));
         self
+    }
+
+    /// What is wrong with the request, field by field.
+    pub fn errors(&self) -> &[Flaw] {
+        &self.occurrence.errors
     }
 
     /// What to log, if this problem has a cause inside the service.
     pub fn cause(&self) -> Option<&(dyn Error + 'static)> {
-        self.source
-            .as_deref()
-            .map(|source| source as &(dyn Error + 'static))
+        let source = self.occurrence.source.as_deref()?;
+        Some(source as &(dyn Error + 'static))
     }
 
     /// Names the request that it happened to.
     #[must_use]
     pub fn of_request(mut self, id: &str) -> Self {
-        self.request_id = Some(id.into());
+        self.occurrence.request_id = Some(id.into());
         self
     }
 
     /// The body.
     pub fn to_json(&self) -> String {
+        let occurrence = &self.occurrence;
         let body = Body {
             uri: self.kind.uri(),
             title: self.kind.title(),
             status: self.kind.status(),
-            detail: self.detail.as_deref(),
-            instance: self
+            detail: occurrence.detail.as_deref(),
+            instance: occurrence
                 .request_id
                 .as_ref()
                 .map(|id| format!("urn:request:{id}")),
-            errors: &self.errors,
-            known_kinds: &self.known_kinds,
+            errors: &occurrence.errors,
+            known_kinds: &occurrence.known_kinds,
         };
         serde_json::to_string(&body).unwrap_or_default()
     }
@@ -229,7 +244,7 @@ impl ResponseError for Problem {
             .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
             .insert_header((header::CACHE_CONTROL, "no-store"))
             .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"));
-        if let Some(id) = &self.request_id {
+        if let Some(id) = &self.occurrence.request_id {
             response.insert_header(("x-request-id", id.as_ref()));
         }
         if let Some(seconds) = self.kind.retry_after() {
@@ -238,7 +253,7 @@ impl ResponseError for Problem {
         if self.status_code() == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"warren\""));
         }
-        if let Some(allow) = &self.allow {
+        if let Some(allow) = &self.occurrence.allow {
             response.insert_header((header::ALLOW, allow.as_str()));
         }
         response.body(self.to_json())
@@ -247,9 +262,15 @@ impl ResponseError for Problem {
 
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
-        match error {
-            DbError::Unavailable(_) => Self::new(ProblemType::DatabaseUnavailable).caused_by(error),
-            DbError::Refused(_) | DbError::Migration(_) => Self::internal(error),
+        let is_passing = match &error {
+            DbError::Unavailable(_) => true,
+            DbError::Refused(refused) => db::is_passing(refused),
+            DbError::Migration(_) => false,
+        };
+        if is_passing {
+            Self::new(ProblemType::DatabaseUnavailable).caused_by(error)
+        } else {
+            Self::internal(error)
         }
     }
 }

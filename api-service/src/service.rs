@@ -82,7 +82,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         stop.clone(),
     )?;
     let state = Data::new(state);
-    let listening = app::serve(state.clone(), stop.clone())?;
+    let listening = app::serve(&state, stop.clone())?;
     let failed = CancellationToken::new();
     let loops = vec![
         migrate(config, ready.clone(), failed.clone(), stop.clone())?,

@@ -248,7 +248,9 @@ impl Dispatcher {
             task: task.id,
             attempt: task.attempt,
             deadline: tokio::time::Instant::now() + limits.hard,
+            run_at: task.run_at,
             cancelled: self.common.registry.cancel_token(key),
+            lease: self.common.identity.clone(),
         };
         let (services, release) = (
             Arc::clone(&self.common.services),

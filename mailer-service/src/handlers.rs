@@ -5,9 +5,11 @@ mod demo_noop;
 mod email_send;
 
 use crate::{
-    smtp::Sender,
+    heartbeat::Identity,
+    smtp::{Permit, Sender},
     task::{Claimed, Failure, TaskError},
 };
+use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use shared::{
     fields, for_each_kind,
@@ -30,8 +32,22 @@ pub struct Context {
     pub attempt: i32,
     /// When the attempt is dropped.
     pub deadline: Instant,
+    /// As the task's caller asked; may lie in the past.
+    pub run_at: Option<DateTime<Utc>>,
     /// Fires at the soft time limit, on cancellation, and when the process has to stop.
     pub cancelled: CancellationToken,
+    pub lease: Identity,
+}
+
+impl Permit for Context {
+    /// A process that slept through its lease must not begin what others have taken over.
+    fn is_held(&self) -> bool {
+        !self.cancelled.is_cancelled() && self.lease.is_held()
+    }
+
+    fn withdrawn(&self) -> &CancellationToken {
+        &self.cancelled
+    }
 }
 
 impl Context {
@@ -55,7 +71,8 @@ macro_rules! dispatch {
         /// Runs the handler of the task's kind; returns the result as JSON.
         pub async fn run(task: &Claimed, context: &Context, services: &Services) -> Result<Box<RawValue>, TaskError> {
             match task.kind.as_str() {
-                $(<$kind as Kind>::NAME => run_kind::<$kind>(task, context, services).await,)*
+                // Boxed, so that a small kind does not carry the largest one's state.
+                $(<$kind as Kind>::NAME => Box::pin(run_kind::<$kind>(task, context, services)).await,)*
                 _ => Err(TaskError::RetryAfter(
                     UNKNOWN_KIND_WAIT,
                     Failure::new("unknown_kind", "this worker does not know the kind; it may be older than the API"),

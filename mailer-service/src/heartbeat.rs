@@ -7,30 +7,54 @@
 use crate::queries::workers::{self, NewWorker};
 use shared::{config::Config, db::Session, gate::Gate, task::Queue, threads};
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// Who this process is, as far as leases go.
 #[derive(Debug, Clone)]
-pub struct Identity(Arc<Mutex<Uuid>>);
+pub struct Identity {
+    held: Arc<Mutex<Held>>,
+    lease: Duration,
+}
 
-impl Default for Identity {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Uuid::now_v7())))
-    }
+#[derive(Debug)]
+struct Held {
+    id: Uuid,
+    /// When the lease was last renewed. This clock goes on while the process is frozen.
+    renewed: Instant,
 }
 
 impl Identity {
-    pub fn get(&self) -> Uuid {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn new(lease: Duration) -> Self {
+        let held = Held {
+            id: Uuid::now_v7(),
+            renewed: Instant::now(),
+        };
+        Self {
+            held: Arc::new(Mutex::new(held)),
+            lease,
+        }
     }
 
-    fn set(&self, id: Uuid) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = id;
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn get(&self) -> Uuid {
+        self.lock().id
+    }
+
+    /// Nobody can have declared this process dead yet.
+    pub fn is_held(&self) -> bool {
+        self.lock().renewed.elapsed() < self.lease
+    }
+
+    fn renew(&self, id: Uuid, renewed: Instant) {
+        *self.lock() = Held { id, renewed };
     }
 }
 
@@ -69,18 +93,22 @@ struct Heart {
 impl Heart {
     fn run(mut self, lost: &impl Fn(), registered: &Gate) {
         let id = self.identity.get();
-        registered.set(self.register(id));
+        let asked = Instant::now();
+        let open = self.register(id);
+        self.identity.renew(id, asked);
+        registered.set(open);
         while threads::rest(&self.stop, self.pause) {
             let id = self.identity.get();
+            let asked = Instant::now();
             match self.session.run(|connection| workers::beat(connection, id)) {
-                Ok(true) => {}
+                Ok(true) => self.identity.renew(id, asked),
                 Ok(false) => {
                     tracing::error!(worker.id = %id, "this worker was declared dead; its running tasks are given up and it goes on under a new id");
                     lost();
                     // Registered first: a claim under an id that is not would look stranded.
                     let fresh = Uuid::now_v7();
                     if self.register(fresh) {
-                        self.identity.set(fresh);
+                        self.identity.renew(fresh, asked);
                     }
                 }
                 // The reaper reads the same database, so it can't see us miss a beat while that is away.

@@ -44,6 +44,7 @@ async fn limited(
             biased;
             ended = &mut work => return match ended {
                 Ok(Ok(result)) => Verdict::Completed(result),
+                Ok(Err(TaskError::Interrupted)) => Verdict::Released,
                 Ok(Err(error)) => Verdict::Failed(error),
                 // The panic's text may hold anything, so it goes to the log's panic hook only.
                 Err(_) => Verdict::Failed(TaskError::Fail(Failure::new("panic", "the handler panicked"))),
@@ -64,6 +65,7 @@ async fn limited(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heartbeat::Identity;
     use shared::task::TaskId;
     use std::{future::pending, time::Duration};
 
@@ -77,7 +79,9 @@ mod tests {
             task: TaskId::now(),
             attempt: 1,
             deadline: Instant::now() + LIMITS.hard,
+            run_at: None,
             cancelled: CancellationToken::new(),
+            lease: Identity::new(Duration::from_secs(15)),
         }
     }
 

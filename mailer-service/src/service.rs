@@ -93,7 +93,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         acker.clone(),
         give_up.clone(),
     )?;
-    let identity = Identity::default();
+    let identity = Identity::new(Duration::from_secs(config.rescue.lease_s));
     let common = Common {
         services: Arc::new(Services { mail }),
         registry,
@@ -139,12 +139,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     drop(publisher);
     let grace = config.shutdown_grace();
     let done = tokio::spawn(async move {
-        let open = tokio::task::spawn_blocking(move || registered.wait()).await;
-        let consumer = if matches!(open, Ok(true)) {
-            Some(threads::spawn_task("consumer", consumer.run()))
-        } else {
-            None
-        };
+        let consumer = consume_when(registered, consumer).await;
         // Without a lease there is nothing to do but end; the cause has been logged.
         let failed = consumer.is_none() && !stop.is_cancelled();
         if failed {
@@ -178,6 +173,15 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         if failed { Err(Failed) } else { Ok(()) }
     });
     Ok(Running { http_addr, done })
+}
+
+/// Consumes as soon as the lease is held; `None` when it never will be.
+async fn consume_when(
+    registered: Gate,
+    consumer: Consuming,
+) -> Option<tokio::task::JoinHandle<()>> {
+    let open = tokio::task::spawn_blocking(move || registered.wait()).await;
+    matches!(open, Ok(true)).then(|| threads::spawn_task("consumer", consumer.run()))
 }
 
 type Dispatchers = (Vec<(Queue, Sender<Event>)>, Vec<JoinHandle<()>>);

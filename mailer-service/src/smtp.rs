@@ -31,11 +31,12 @@
 //! | 5xx to MAIL, RCPT, DATA or the mail | `smtp_permanent` | `Fail` |
 //! | larger than the relay's SIZE | `smtp_message_too_large` | `Fail` |
 //! | an address needs SMTPUTF8, the relay lacks it | `smtp_smtputf8_unsupported` | `Fail` |
+//! | the right to begin ended while it waited for a connection | `smtp_not_begun` | `NotBegun` |
 //! | the payload makes no mail | `mail_not_buildable` | `Fail` |
 //! | time-out, I/O error or an odd reply once the final dot may have left | `smtp_outcome_unknown` | `UnknownOutcome` |
 //!
 //! After a `RetryAfter` on the way in (TLS, AUTH) the relay is left alone for 30 s: further mails get the
-//! same answer at once, so that a wrong password does not lock the account.
+//! same answer at once, so that a wrong password is not tried for every mail.
 //!
 //! # Metrics
 //!
@@ -65,6 +66,7 @@ use self::{
     pool::{Lease, Pool},
     transaction::{After, Envelope},
 };
+use chrono::{DateTime, Utc};
 use shared::{
     config,
     kinds::{EmailSend, EmailSent},
@@ -72,6 +74,7 @@ use shared::{
 };
 use std::sync::Arc;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Sends mails through the configured relays; one for the whole process.
 pub struct Sender {
@@ -81,11 +84,37 @@ pub struct Sender {
 }
 
 /// One mail of one task.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Outgoing<'a> {
     pub task_id: TaskId,
     /// The prepared payload: `from` and `recipient` are filled in.
     pub mail: &'a EmailSend,
+    /// When the mail was scheduled for; its Date.
+    pub not_before: Option<DateTime<Utc>>,
+    /// Whether the mail may still begin when its turn has come.
+    pub permit: &'a dyn Permit,
+}
+
+/// The right to begin, which can end while a mail waits for a connection: its task may be cancelled, or be
+/// somebody else's by now. A mail that has begun is finished.
+pub trait Permit: Send + Sync {
+    fn is_held(&self) -> bool;
+    /// Fires when the right has ended.
+    fn withdrawn(&self) -> &CancellationToken;
+}
+
+/// A right to begin that nobody withdraws.
+#[derive(Debug, Default)]
+pub struct Always(CancellationToken);
+
+impl Permit for Always {
+    fn is_held(&self) -> bool {
+        true
+    }
+
+    fn withdrawn(&self) -> &CancellationToken {
+        &self.0
+    }
 }
 
 impl Sender {
@@ -126,9 +155,14 @@ impl Sender {
         outgoing: &Outgoing<'_>,
         deadline: Instant,
     ) -> Result<EmailSent, SendError> {
-        let Outgoing { task_id, mail } = *outgoing;
+        let Outgoing {
+            task_id,
+            mail,
+            not_before,
+            permit,
+        } = *outgoing;
         let message_id = build::message_id(task_id, mail, &self.options)?;
-        let message = build::build(task_id, mail, &self.options)?;
+        let message = build::build(task_id, mail, not_before, &self.options)?;
         let envelope = Envelope {
             from: &mail
                 .from
@@ -141,7 +175,12 @@ impl Sender {
                 .ok_or(BuildError::Missing("recipient"))?,
             message: &message,
         };
-        let lease = relay.take(deadline).await?;
+        let turn = permit.withdrawn().run_until_cancelled(relay.take(deadline));
+        let lease = turn.await.ok_or_else(SendError::not_begun)??;
+        if !permit.is_held() {
+            lease.give_back();
+            return Err(SendError::not_begun());
+        }
         let reply = transmit(lease, relay, &envelope, deadline).await?;
         Ok(EmailSent {
             message_id,
@@ -173,7 +212,9 @@ async fn transmit(
                 return Ok(reply);
             }
             // A renewed connection is not a reused one, so this happens once.
-            Err(refusal) if refusal.stale && lease.reused => lease = lease.renew(deadline).await?,
+            Err(refusal) if refusal.stale && lease.reused => {
+                lease = Box::pin(lease.renew(deadline)).await?;
+            }
             Err(refusal) => {
                 match refusal.connection {
                     After::Reuse => lease.give_back(),

@@ -69,6 +69,8 @@ pub enum TaskError {
     Fail(Failure),
     /// The work may have been done or not; nobody can tell. Tried again, unless the task asks to be held.
     Unclear(Failure),
+    /// The context was cancelled before anything was done: given back as it was.
+    Interrupted,
 }
 
 /// The end of one attempt.

@@ -162,6 +162,7 @@ fn count(method: &'static str, route: &'static str, status: StatusCode, begin: I
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_web::{App, middleware::from_fn, test, web};
 
     fn id_for(given: &str) -> String {
         let mut headers = HeaderMap::new();
@@ -176,5 +177,29 @@ mod tests {
             assert_eq!(id_for(unfit).len(), 32, "{unfit}");
             assert_ne!(id_for(unfit), unfit);
         }
+    }
+
+    async fn broken() -> &'static str {
+        panic!("a secret")
+    }
+
+    #[actix_web::test]
+    async fn a_panic_is_a_problem_of_its_own_request() {
+        let app = App::new()
+            .wrap(from_fn(edge))
+            .route("/broken", web::get().to(broken))
+            .route("/whole", web::get().to(|| async { "fine" }));
+        let app = test::init_service(app).await;
+        let request = test::TestRequest::with_uri("/broken").insert_header((REQUEST_ID, "r1"));
+        let error = test::try_call_service(&app, request.to_request())
+            .await
+            .unwrap_err();
+        let response = error.error_response();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers().get(REQUEST_ID).unwrap(), "r1");
+        let problem = error.as_error::<Problem>().unwrap().to_json();
+        assert!(problem.contains("/problems/internal") && !problem.contains("secret"));
+        let request = test::TestRequest::with_uri("/whole").to_request();
+        assert_eq!(test::call_service(&app, request).await.status(), 200);
     }
 }

@@ -36,7 +36,7 @@ pub struct Listening {
 
 /// Opens both listeners and serves until `stop`; must be called in a tokio runtime. Health says that the
 /// service is stopping from then on, and requests that are running are finished.
-pub fn serve(state: Data<AppState>, stop: CancellationToken) -> Result<Listening, ServeError> {
+pub fn serve(state: &Data<AppState>, stop: CancellationToken) -> Result<Listening, ServeError> {
     let http = state.config.http.clone();
     // actix counts connections by worker.
     let workers = http.workers.max(1);

@@ -31,6 +31,13 @@ pub enum Unknown {
     Unreadable,
 }
 
+/// A key that was valid when it was read.
+#[derive(Debug)]
+pub struct KnownKey {
+    pub caller: Caller,
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
 /// A handle to the keys; clones share them.
 #[derive(Clone)]
 pub struct KeyRing(Arc<Ring>);
@@ -44,7 +51,7 @@ struct Ring {
 
 #[derive(Default)]
 struct Known {
-    keys: HashMap<KeyHash, (Caller, Option<DateTime<Utc>>)>,
+    keys: HashMap<KeyHash, KnownKey>,
     /// When the reading began that these keys are from.
     as_of: Option<Instant>,
 }
@@ -77,9 +84,11 @@ impl KeyRing {
     /// Whose key that is, as far as is known now.
     pub fn known(&self, hash: &KeyHash) -> Option<Caller> {
         let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
-        let (caller, expires_at) = known.keys.get(hash)?;
-        let is_valid = expires_at.is_none_or(|expires_at| expires_at > Utc::now());
-        is_valid.then(|| caller.clone())
+        let key = known.keys.get(hash)?;
+        let is_valid = key
+            .expires_at
+            .is_none_or(|expires_at| expires_at > Utc::now());
+        is_valid.then(|| key.caller.clone())
     }
 
     /// Whose key that is, after reading the keys once more.

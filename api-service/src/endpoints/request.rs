@@ -213,7 +213,7 @@ mod tests {
             let problem = parse::<Sample<'_>>(body).unwrap_err();
             assert_eq!(problem.kind, kind, "{body:?}");
             let found = problem
-                .errors
+                .errors()
                 .first()
                 .and_then(|flaw| flaw.pointer.as_deref());
             assert_eq!(found, pointer, "{body:?}");

@@ -177,7 +177,20 @@ mod tests {
         assert!(key("/", &"k".repeat(255), "{}").is_ok());
         for wrong in ["", "a b", "é", &"k".repeat(256)] {
             let problem = key("/", wrong, "{}").unwrap_err();
-            assert_eq!(problem.errors[0].header, Some(HEADER), "{wrong}");
+            assert_eq!(problem.errors()[0].header, Some(HEADER), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_intake_refuses_with_a_remedy() {
+        for (error, kind) in [
+            (IntakeError::Full, ProblemType::Overloaded),
+            (IntakeError::Stopping, ProblemType::Stopping),
+            (IntakeError::Unavailable, ProblemType::DatabaseUnavailable),
+        ] {
+            let problem = Problem::from(error);
+            assert_eq!(problem.kind, kind);
+            assert!(kind.retry_after().is_some());
         }
     }
 

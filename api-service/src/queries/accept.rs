@@ -1,6 +1,6 @@
 //! The accepting statement: tasks, their idempotency keys and their outbox rows, in one autocommit round
 //! trip. A single statement is atomic by itself; BEGIN and COMMIT around several would halve the rate.
-//! It may be run again after a lost connection: what it stored the first time stays as it is.
+//! After a lost connection [`committed`] tells whether it took effect: all of it did, or nothing.
 
 use crate::intake::{Answer, Outcome, Submission};
 use chrono::{DateTime, Utc};
@@ -10,7 +10,10 @@ use diesel::{
         Array, Binary, Double, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
     },
 };
-use shared::{schema::idempotency_keys, statement, topology};
+use shared::{
+    schema::{idempotency_keys, tasks},
+    statement, topology,
+};
 use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
 
@@ -61,13 +64,11 @@ statement! {
         SELECT id, kind, queue, priority, status, payload::json, max_attempts, on_worker_lost, tags::text[],
             run_at, due_at, useful_until, created_at, created_at, created_by, traceparent
         FROM input
-        ON CONFLICT DO NOTHING
     ), published AS (
         INSERT INTO outbox (id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
         SELECT id, id, 1, kind, lane, ?, routing_key, traceparent,
             now() + make_interval(secs => ?)
         FROM input WHERE due_at IS NULL
-        ON CONFLICT DO NOTHING
     )
     SELECT request_id FROM keys"
 }
@@ -125,7 +126,38 @@ pub fn run(
     submissions: &[Submission],
 ) -> QueryResult<Vec<Outcome>> {
     let stored: Vec<(Uuid,)> = statement.load(connection)?;
-    let stored: HashSet<Uuid> = stored.into_iter().map(|(id,)| id).collect();
+    let stored = stored.into_iter().map(|(id,)| id).collect();
+    outcomes(connection, statement, submissions, &stored)
+}
+
+/// The outcomes of a run whose answer was lost with the connection; `None` when it did not take effect.
+pub fn committed(
+    connection: &mut PgConnection,
+    statement: &Accept,
+    submissions: &[Submission],
+) -> QueryResult<Option<Vec<Outcome>>> {
+    let keys: Vec<Uuid> = idempotency_keys::table
+        .filter(idempotency_keys::request_id.eq_any(&statement.key_request))
+        .filter(idempotency_keys::key.eq_any(&statement.key_text))
+        .select(idempotency_keys::request_id)
+        .load(connection)?;
+    let tasks: i64 = tasks::table
+        .filter(tasks::id.eq_any(&statement.id))
+        .count()
+        .get_result(connection)?;
+    if keys.is_empty() && tasks == 0 {
+        return Ok(None);
+    }
+    let stored = keys.into_iter().collect();
+    outcomes(connection, statement, submissions, &stored).map(Some)
+}
+
+fn outcomes(
+    connection: &mut PgConnection,
+    statement: &Accept,
+    submissions: &[Submission],
+    stored: &HashSet<Uuid>,
+) -> QueryResult<Vec<Outcome>> {
     let mut requests = statement.key_request.iter();
     submissions
         .iter()

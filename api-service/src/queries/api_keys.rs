@@ -1,6 +1,6 @@
 //! API keys. Only hashes are stored.
 
-use crate::auth::{Caller, KeyHash};
+use crate::auth::{Caller, KeyHash, KnownKey};
 use chrono::{DateTime, Utc};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, Insertable, IntoSql, PgConnection, QueryDsl,
@@ -23,12 +23,16 @@ pub struct ValidKey {
 
 impl ValidKey {
     /// The form that the key ring keeps.
-    pub fn into_entry(self) -> Option<(KeyHash, (Caller, Option<DateTime<Utc>>))> {
+    pub fn into_entry(self) -> Option<(KeyHash, KnownKey)> {
         let caller = Caller {
             key_id: self.id,
             name: self.name.into(),
         };
-        Some((self.hash.try_into().ok()?, (caller, self.expires_at)))
+        let known = KnownKey {
+            caller,
+            expires_at: self.expires_at,
+        };
+        Some((self.hash.try_into().ok()?, known))
     }
 }
 

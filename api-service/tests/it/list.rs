@@ -121,7 +121,7 @@ async fn a_rare_task_in_a_long_history_is_found() {
         .await;
     assert_eq!(
         ids(&api, "kind=email.send&status=COMPLETED").await,
-        [rare.clone()]
+        std::slice::from_ref(&rare)
     );
     assert_eq!(
         ids(&api, "kind=email.send&status=EXPIRED").await,

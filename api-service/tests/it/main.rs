@@ -1,6 +1,8 @@
 //! The API as its callers meet it, on the real PostgreSQL and RabbitMQ. Run it with `make test`, or alone:
 //! `cargo run -p testkit --bin stack -- exec -- cargo test -p api-service`.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
+
 mod auth;
 mod emails;
 mod idempotency;

@@ -22,28 +22,16 @@ fn raw(api: &Api, body: impl Into<reqwest::Body>) -> RequestBuilder {
         .body(body)
 }
 
-#[tokio::test]
-async fn the_whole_table() {
-    let settings = [
-        ("http.max_waiting", "0"),
-        ("accept.queue_capacity", "1"),
-        ("accept.max_batch", "1"),
-        ("http.max_body_bytes", "2000"),
-    ];
-    let api = Api::start_with("problems_table", &settings).await;
-    let id = api.noop().await;
-    let mut seen = BTreeSet::from(ELSEWHERE.map(ProblemType::slug).map(str::to_owned));
-    let keyed = |key: &str, priority: u8| {
-        let body = json!({"kind": "demo.noop", "payload": {}, "priority": priority});
-        api.request(Method::POST, "/api/v1/tasks")
-            .header("idempotency-key", key)
-            .json(&body)
-    };
-    assert_eq!(Answer::of(keyed("used", 5)).await.status, 202);
-    // A cause inside the service, which the caller must not see.
-    api.env
-        .execute("alter table tasks add constraint secret check (priority <> 1)")
-        .await;
+/// A request with an Idempotency-Key.
+fn keyed(api: &Api, key: &str, priority: u8) -> RequestBuilder {
+    let body = json!({"kind": "demo.noop", "payload": {}, "priority": priority});
+    api.request(Method::POST, "/api/v1/tasks")
+        .header("idempotency-key", key)
+        .json(&body)
+}
+
+/// Requests and the problems that they meet.
+fn requests(api: &Api, id: &str) -> Vec<(&'static str, RequestBuilder)> {
     let unkeyed = |key: &str| {
         api.client
             .get(format!("{}/api/v1/tasks", api.url))
@@ -55,14 +43,14 @@ async fn the_whole_table() {
             .body("{}")
     };
     let get = |path: &str| api.request(Method::GET, path);
-    let requests = [
-        ("malformed-json", raw(&api, "{\"kind\":")),
-        ("malformed-json", raw(&api, &b"{\"kind\":\"\xff\"}"[..])),
+    vec![
+        ("malformed-json", raw(api, "{\"kind\":")),
+        ("malformed-json", raw(api, &b"{\"kind\":\"\xff\"}"[..])),
         (
             "malformed-json",
-            raw(&api, format!("{{\"payload\":{}", "[".repeat(1000))),
+            raw(api, format!("{{\"payload\":{}", "[".repeat(1000))),
         ),
-        ("empty-body", raw(&api, "")),
+        ("empty-body", raw(api, "")),
         (
             "invalid-parameters",
             get("/api/v1/tasks?colour=red&limit=x"),
@@ -71,7 +59,7 @@ async fn the_whole_table() {
             "invalid-parameters",
             get(&format!("/api/v1/tasks/{id}?wait=x")),
         ),
-        ("invalid-header", keyed("two words", 5)),
+        ("invalid-header", keyed(api, "two words", 5)),
         (
             "missing-api-key",
             api.client.get(format!("{}/api/v1/tasks", api.url)),
@@ -90,7 +78,7 @@ async fn the_whole_table() {
             api.request(Method::DELETE, "/api/v1/tasks"),
         ),
         ("method-not-allowed", api.request(Method::POST, "/health")),
-        ("body-too-large", raw(&api, " ".repeat(2001))),
+        ("body-too-large", raw(api, " ".repeat(2001))),
         (
             "unsupported-media-type",
             api.request(Method::POST, "/api/v1/emails").body("{}"),
@@ -100,19 +88,37 @@ async fn the_whole_table() {
             "unsupported-media-type",
             text("application/json; charset=latin1"),
         ),
-        ("invalid-fields", raw(&api, "{\"colour\":1}")),
+        ("invalid-fields", raw(api, "{\"colour\":1}")),
         (
             "unknown-kind",
-            raw(&api, "{\"kind\":\"demo.nope\",\"payload\":{}}"),
+            raw(api, "{\"kind\":\"demo.nope\",\"payload\":{}}"),
         ),
-        ("idempotency-key-reused", keyed("used", 6)),
-        ("internal", keyed("new", 1)),
+        ("idempotency-key-reused", keyed(api, "used", 6)),
+        ("internal", keyed(api, "new", 1)),
         (
             "too-many-waiting",
             get(&format!("/api/v1/tasks/{id}?wait=1")),
         ),
+    ]
+}
+
+#[tokio::test]
+async fn the_whole_table() {
+    let settings = [
+        ("http.max_waiting", "0"),
+        ("accept.queue_capacity", "1"),
+        ("accept.max_batch", "1"),
+        ("http.max_body_bytes", "2000"),
     ];
-    for (slug, request) in requests {
+    let api = Api::start_with("problems_table", &settings).await;
+    let id = api.noop().await;
+    let mut seen = BTreeSet::from(ELSEWHERE.map(ProblemType::slug).map(str::to_owned));
+    assert_eq!(Answer::of(keyed(&api, "used", 5)).await.status, 202);
+    // A cause inside the service, which the caller must not see.
+    api.env
+        .execute("alter table tasks add constraint secret check (priority <> 1)")
+        .await;
+    for (slug, request) in requests(&api, &id) {
         let answer = Answer::of(request).await;
         assert_eq!(answer.problem(), slug, "{answer:?}");
         check(&answer);

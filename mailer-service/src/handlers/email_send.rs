@@ -12,8 +12,10 @@ impl Handler for EmailSend {
         let outgoing = Outgoing {
             task_id: context.task,
             mail: &self,
+            not_before: context.run_at,
+            permit: context,
         };
-        // Past the soft limit a mail that is already on the wire may still finish; the hard limit drops it.
+        // A mail that is on the wire finishes, whatever is cancelled; only the hard limit drops it.
         services
             .mail
             .send(&outgoing, context.deadline)
@@ -42,5 +44,6 @@ fn verdict(error: &SendError) -> TaskError {
         Class::UnknownOutcome => TaskError::Unclear(failure),
         Class::RetryAfter(wait) => TaskError::RetryAfter(wait, failure),
         Class::Fail => TaskError::Fail(failure),
+        Class::NotBegun => TaskError::Interrupted,
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn next<'a>(ended: &'a Ended, rng: &mut impl Rng) -> Step<'a> {
             delay: None,
             outcome: None,
         },
-        Verdict::Released => Step {
+        Verdict::Released | Verdict::Failed(TaskError::Interrupted) => Step {
             status: Status::Pending,
             result: None,
             failure: None,

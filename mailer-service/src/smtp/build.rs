@@ -47,15 +47,19 @@ pub enum BuildError {
     Panicked,
 }
 
-/// Builds the mail; the result ends with CRLF and is not dot-stuffed.
+/// Builds the mail; the result ends with CRLF and is not dot-stuffed. A mail that was scheduled is dated
+/// `not_before`, another one when it was accepted.
 pub fn build(
     task_id: TaskId,
     mail: &EmailSend,
+    not_before: Option<DateTime<Utc>>,
     options: &BuildOptions,
 ) -> Result<Vec<u8>, BuildError> {
     // lettre panics on some input that should not get here.
-    let built = catch_unwind(AssertUnwindSafe(|| assemble(task_id, mail, options)))
-        .map_err(|_| BuildError::Panicked)??;
+    let built = catch_unwind(AssertUnwindSafe(|| {
+        assemble(task_id, mail, not_before, options)
+    }))
+    .map_err(|_| BuildError::Panicked)??;
     form::check(&built, has_utf8_addresses(mail)).map_err(BuildError::Form)?;
     Ok(built)
 }
@@ -77,11 +81,14 @@ pub fn message_id(
 fn assemble(
     task_id: TaskId,
     mail: &EmailSend,
+    not_before: Option<DateTime<Utc>>,
     options: &BuildOptions,
 ) -> Result<Vec<u8>, BuildError> {
     let from = mail.from.as_ref().ok_or(BuildError::Missing("sender"))?;
     let mut headers = Headers::with_capacity(10 + mail.headers.len());
-    headers.set(header::Date::new(sent_at(task_id)?.into()));
+    let accepted_at = accepted_at(task_id)?;
+    let sent_at = not_before.map_or(accepted_at, |time| time.max(accepted_at));
+    headers.set(header::Date::new(sent_at.into()));
     headers.set(header::From::from(mailboxes([from])));
     if mail.to.is_empty() {
         return Err(BuildError::Missing("To address"));
@@ -143,7 +150,7 @@ fn body(task_id: TaskId, mail: &EmailSend) -> Result<Vec<u8>, BuildError> {
 }
 
 /// When the task was accepted, to the second: the id's own time (RFC 9562, 5.7).
-fn sent_at(task_id: TaskId) -> Result<DateTime<Utc>, BuildError> {
+fn accepted_at(task_id: TaskId) -> Result<DateTime<Utc>, BuildError> {
     let (seconds, _) = task_id
         .0
         .get_timestamp()

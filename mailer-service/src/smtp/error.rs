@@ -8,6 +8,7 @@ pub mod code {
     pub const TLS_FAILED: &str = "smtp_tls_failed";
     pub const AUTH_FAILED: &str = "smtp_auth_failed";
     pub const RELAY_REFUSED: &str = "smtp_relay_refused";
+    pub const NOT_BEGUN: &str = "smtp_not_begun";
     pub const BUSY: &str = "smtp_busy";
     pub const TIMEOUT: &str = "smtp_timeout";
     pub const CONNECTION_LOST: &str = "smtp_connection_lost";
@@ -31,6 +32,8 @@ pub enum Class {
     RetryAfter(Duration),
     /// The mail will never be taken as it is.
     Fail,
+    /// Nothing was tried.
+    NotBegun,
     /// The relay may or may not have the mail: the final dot may have reached it, its reply did not
     /// reach us (RFC 5321, 4.5.3.2.6). Another try may repeat the mail.
     UnknownOutcome,
@@ -47,7 +50,7 @@ pub struct SendError {
     pub smtp_code: Option<u16>,
     /// The reply's enhanced status code (RFC 3463), e.g. `5.1.1`.
     pub enhanced: Option<String>,
-    /// For the task's error: the relay's words, or ours where it said nothing. One line, at most
+    /// For the task's error: the relay's words after its codes, or ours where it said nothing. One line, at most
     /// 300 characters, addresses masked.
     pub text: String,
     #[source]
@@ -64,6 +67,14 @@ impl SendError {
             text: text.into(),
             source: None,
         }
+    }
+
+    pub(super) fn not_begun() -> Self {
+        Self::new(
+            Class::NotBegun,
+            code::NOT_BEGUN,
+            "the attempt ended before its turn",
+        )
     }
 
     pub(super) fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

@@ -36,6 +36,7 @@ impl Metrics {
             Ok(_) => &self.sent,
             Err(Class::Retry | Class::RetryAfter(_)) => &self.retry,
             Err(Class::Fail) => &self.failed,
+            Err(Class::NotBegun) => return,
             Err(Class::UnknownOutcome) => &self.unknown,
         };
         counter.increment(1);

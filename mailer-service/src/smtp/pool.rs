@@ -26,8 +26,8 @@ use tokio::{
 /// How long the relay may take over QUIT.
 const QUIT_LIMIT: Duration = Duration::from_secs(2);
 
-/// After a refusal that only a person can mend, how long the relay is not asked again. Protects the
-/// account from being locked for guessing, and the log from a line a mail.
+/// After a refusal that only a person can mend, how long the relay is not asked again. Spares the
+/// account from being locked for guessing, and the log a line for each mail.
 const PAUSE: Duration = Duration::from_secs(30);
 
 pub(super) struct Pool {
@@ -42,13 +42,13 @@ pub(super) struct Pool {
 }
 
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
 }
 
 /// A connection for one mail.
 pub(super) struct Lease {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     /// It has carried mails before.
     pub(super) reused: bool,
     pool: Arc<Pool>,
@@ -91,7 +91,8 @@ impl Pool {
         };
         loop {
             let Some(idle) = lock(&self.idle).pop() else {
-                return self.open(permit, deadline).await;
+                // Boxed: connecting is rare, and its state large.
+                return Box::pin(self.open(permit, deadline)).await;
             };
             if !idle.connection.wire.is_quiet() {
                 continue;
@@ -119,12 +120,14 @@ impl Pool {
         {
             return Err(error.again());
         }
-        let connection = Connection::open(&self.settings, self.metrics.open.clone(), deadline)
+        // Boxed, since it is large and rare, and every running mail has room for it in its future.
+        let opening = Connection::open(&self.settings, self.metrics.open.clone(), deadline);
+        let connection = Box::pin(opening)
             .await
             .inspect_err(|error| self.pause_after(error))?;
         self.metrics.opened.increment(1);
         Ok(Lease {
-            connection,
+            connection: Box::new(connection),
             reused: false,
             pool: Arc::clone(self),
             permit,

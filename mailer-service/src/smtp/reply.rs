@@ -50,10 +50,11 @@ impl Phase {
 pub(super) fn classify(phase: Phase, smtp_code: u16, text: &str) -> SendError {
     let enhanced = enhanced(smtp_code, text);
     let (class, code) = class(phase, smtp_code, enhanced, text);
+    let words = enhanced.and_then(|word| text.trim_start().strip_prefix(word));
     SendError {
         smtp_code: Some(smtp_code),
         enhanced: enhanced.map(str::to_owned),
-        ..SendError::new(class, code, clean(text))
+        ..SendError::new(class, code, clean(words.unwrap_or(text)))
     }
 }
 
@@ -104,6 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn the_table() {
         use Class::{Fail, Retry, RetryAfter};
         use Phase::{Auth, Body, Connect, Data, Mail, Rcpt, Tls};

@@ -63,6 +63,8 @@ async fn send(sender: &Sender, mail: &EmailSend) -> Result<EmailSent, SendError>
             &Outgoing {
                 task_id: TaskId::now(),
                 mail,
+                not_before: None,
+                permit: &Always::default(),
             },
             Instant::now() + LONG,
         )
@@ -156,4 +158,12 @@ async fn a_relay_may_speak_latin_1() {
         outcome(&taken).await.unwrap().reply,
         "250 angenommen f?r sp?ter"
     );
+}
+
+#[tokio::test]
+async fn a_running_mail_takes_little_memory() {
+    let relay = Relay::start(vec![]).await;
+    let (sender, mail) = (sender(settings(&relay)), mail());
+    let size = size_of_val(&send(&sender, &mail));
+    assert!(size < 8 * 1024, "{size}");
 }

@@ -1,6 +1,8 @@
 //! Integration tests of the worker, with an api-service in front of it: a real RabbitMQ vhost, a real
 //! PostgreSQL schema and a real SMTP server for each test. Run them with `make test`.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod broker;
 mod life;
 mod rescue;

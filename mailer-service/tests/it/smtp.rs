@@ -1,6 +1,6 @@
 //! The sender against the development inbox: real TLS, real AUTH, many mails at once.
 
-use mailer_service::smtp::{Class, Outgoing, SendError, Sender};
+use mailer_service::smtp::{Always, Class, Outgoing, SendError, Sender};
 use shared::{
     config::Config,
     kinds::{EmailSend, EmailSent},
@@ -77,6 +77,8 @@ async fn send(sender: &Sender, recipient: &str) -> Result<EmailSent, SendError> 
             &Outgoing {
                 task_id: TaskId::now(),
                 mail: &mail,
+                not_before: None,
+                permit: &Always::default(),
             },
             Instant::now() + Duration::from_secs(20),
         )

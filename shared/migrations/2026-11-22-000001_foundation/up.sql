@@ -55,7 +55,6 @@ CREATE TABLE outbox (
 ) WITH (fillfactor = 90, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 50000,
         autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX outbox_task ON outbox (task_id);
 
 -- Failed, lost and released attempts only: the happy path writes no extra row.
 CREATE TABLE task_attempts (

@@ -28,6 +28,11 @@ enum Task {
         #[arg(long, default_value = ".run")]
         folder: PathBuf,
     },
+    /// Show the `stack run` on the folder; fails if there is none
+    Status {
+        #[arg(long, default_value = ".run")]
+        folder: PathBuf,
+    },
     /// End the `stack run` on the folder
     Stop {
         #[arg(long, default_value = ".run")]
@@ -40,6 +45,7 @@ async fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Task::Exec { command } => stack::exec::exec(&command).await,
         Task::Run { folder } => stack::run::run(&folder).await,
+        Task::Status { folder } => stack::run::status(&folder),
         Task::Stop { folder } => stack::run::stop(&folder).await,
     };
     match result {

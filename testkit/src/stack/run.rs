@@ -28,11 +28,7 @@ pub async fn run(folder: &Path) -> Result<u8> {
     let lock = match Lock::take(&folder)? {
         Held::ByUs(lock) => lock,
         Held::ByPid(pid) => {
-            eprintln!(
-                "A run on {} goes on already (pid {pid}); `make stop` ends it.",
-                folder.display()
-            );
-            eprint!("{}", summary::saved(&folder));
+            show_other(&folder, pid);
             return Ok(1);
         }
     };
@@ -53,6 +49,23 @@ pub async fn run(folder: &Path) -> Result<u8> {
     let code = serve(stack, &mut stop).await;
     drop(lock);
     code
+}
+
+/// Shows the run on the folder; the exit code is 0 if there is one.
+pub fn status(folder: &Path) -> Result<u8> {
+    let Some(pid) = lock::holder(folder)? else {
+        return Ok(1);
+    };
+    show_other(folder, pid);
+    Ok(0)
+}
+
+fn show_other(folder: &Path, pid: u32) {
+    eprintln!(
+        "A run on {} goes on already (pid {pid}); `make stop` ends it.",
+        folder.display()
+    );
+    eprint!("{}", summary::saved(folder));
 }
 
 /// Ends the run on the folder from outside.
@@ -101,7 +114,7 @@ async fn serve(mut stack: Stack, stop: &mut Stop) -> Result<u8> {
     }
     eprintln!("Ending …");
     let start = Instant::now();
-    // Whoever asks twice means it: what still runs is then killed with the value.
+    // Whoever asks twice means it: nothing more is waited for in order, what still runs ends with the value.
     let ended = tokio::select! {
         ended = stack.stop() => ended,
         _ = stop.requested() => Err(anyhow::anyhow!("asked to end again: the rest was killed")),

@@ -10,7 +10,7 @@ use crate::{
         terms::{Asked, Time},
     },
     intake::{Answer, NewTask},
-    problem::{Problem, ProblemSchema, ProblemType},
+    problem::{Problem, ProblemSchema},
 };
 use actix_web::{HttpRequest, HttpResponse, web::Data};
 use chrono::{SubsecRound, Utc};
@@ -100,16 +100,11 @@ fn accept(state: &AppState, caller: &Caller, body: &[u8]) -> Result<NewTask, Pro
     // As precise as PostgreSQL, so that this answer and a later one agree.
     let now = Utc::now().trunc_subsecs(6);
     let mut errors = Vec::new();
-    let kind = match &asked.kind {
-        Some(name) => find(state, name)?,
-        None => {
-            let known = known(state).join(", ");
-            return Err(Problem::fields(vec![FieldError::new(
-                "/kind",
-                format!("is needed: one of {known}"),
-            )]));
-        }
+    let Some(name) = &asked.kind else {
+        let detail = format!("is needed: one of {}", known(state).join(", "));
+        return Err(Problem::fields(vec![FieldError::new("/kind", detail)]));
     };
+    let kind = find(state, name)?;
     let payload = payload(kind, asked.payload, state, &mut errors);
     let terms = Asked {
         priority: asked.priority,
@@ -205,10 +200,7 @@ fn find(state: &AppState, name: &str) -> Result<&'static KindInfo, Problem> {
 fn unknown_kind(state: &AppState, detail: &str) -> Problem {
     let known_kinds = known(state);
     let detail = format!("{detail} Known kinds: {}.", known_kinds.join(", "));
-    let flaw = FieldError::new("/kind", "must be one of known_kinds").into();
-    let mut problem = Problem::flaws(ProblemType::UnknownKind, vec![flaw]).detail(detail);
-    problem.known_kinds = known_kinds;
-    problem
+    Problem::unknown_kind(known_kinds).detail(detail)
 }
 
 /// A body with `prompt` and no `kind` asks for text, which no kind here makes.

@@ -204,7 +204,7 @@ fn time(text: &str) -> Result<DateTime<Utc>, Wrong> {
 /// The lowest id of a task accepted in that millisecond or later: a UUIDv7 begins with its time.
 fn first_id(time: DateTime<Utc>) -> Uuid {
     // A time between two milliseconds is after the first of them.
-    let is_between = time.timestamp_subsec_nanos() % 1_000_000 != 0;
+    let is_between = !time.timestamp_subsec_nanos().is_multiple_of(1_000_000);
     let millis = u64::try_from(time.timestamp_millis())
         .unwrap_or(0)
         .saturating_add(u64::from(is_between))
@@ -224,9 +224,9 @@ mod tests {
         let config = Config::with(&[]).unwrap();
         Asked::of(parameters.collect(), &config).map_err(|problem| {
             problem
-                .errors
-                .into_iter()
-                .filter_map(|flaw| flaw.parameter)
+                .errors()
+                .iter()
+                .filter_map(|flaw| flaw.parameter.clone())
                 .collect()
         })
     }

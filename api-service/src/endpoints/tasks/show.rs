@@ -133,7 +133,7 @@ mod tests {
 
     fn asked(query: &str) -> Result<Asked, Option<String>> {
         let request = TestRequest::with_uri(&format!("/x?{query}")).to_http_request();
-        Asked::of(&request, 60).map_err(|problem| problem.errors[0].parameter.clone())
+        Asked::of(&request, 60).map_err(|problem| problem.errors()[0].parameter.clone())
     }
 
     #[test]

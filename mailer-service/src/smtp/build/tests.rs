@@ -23,7 +23,7 @@ fn prepared(json: &str) -> EmailSend {
 }
 
 fn built(json: &str) -> String {
-    let mail = build(ID, &prepared(json), &BuildOptions::default()).unwrap();
+    let mail = build(ID, &prepared(json), None, &BuildOptions::default()).unwrap();
     String::from_utf8(mail).unwrap().replace("\r\n", "\n")
 }
 
@@ -150,7 +150,7 @@ fn what_the_door_should_have_refused_is_refused_here_too() {
     let refused = |change: fn(&mut EmailSend)| {
         let mut mail = good.clone();
         change(&mut mail);
-        build(ID, &mail, &BuildOptions::default()).unwrap_err()
+        build(ID, &mail, None, &BuildOptions::default()).unwrap_err()
     };
     assert_eq!(
         refused(|mail| mail.from = None),
@@ -188,11 +188,11 @@ fn what_the_door_should_have_refused_is_refused_here_too() {
     // A time after the year 9999.
     let late = TaskId(Uuid::from_u128(0xffff_ffff_ffff_7000_8000_0000_0000_0001));
     assert_eq!(
-        build(late, &good, &BuildOptions::default()),
+        build(late, &good, None, &BuildOptions::default()),
         Err(BuildError::Panicked)
     );
     assert_eq!(
-        build(TaskId(Uuid::nil()), &good, &BuildOptions::default()),
+        build(TaskId(Uuid::nil()), &good, None, &BuildOptions::default()),
         Err(BuildError::NoTime)
     );
 }

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn passwords_are_offered_by_plain_or_login() {
     let with_password = |settings: &mut Settings| {
-        settings.credentials = Some(Credentials::new("ann".into(), "pw".into()))
+        settings.credentials = Some(Credentials::new("ann".into(), "pw".into()));
     };
     let plain = [
         Greet(&["AUTH LOGIN PLAIN"]),

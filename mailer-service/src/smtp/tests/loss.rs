@@ -99,6 +99,8 @@ async fn the_deadline_ends_any_phase() {
             &Outgoing {
                 task_id: TaskId::now(),
                 mail: &mail,
+                not_before: None,
+                permit: &Always::default(),
             },
             Instant::now() + SHORT,
         )

@@ -129,9 +129,12 @@ async fn whoever_waits_past_the_deadline_is_told_so() {
     let relay = Relay::start(vec![vec![Greet(&[]), Hear("MAIL"), HearEnd]]).await;
     let sender = sender(settings(&relay));
     let mail = mail();
+    let always = Always::default();
     let outgoing = Outgoing {
         task_id: TaskId::now(),
         mail: &mail,
+        not_before: None,
+        permit: &always,
     };
     let first = sender.send(&outgoing, Instant::now() + 3 * SHORT);
     let second = sender.send(&outgoing, Instant::now() + SHORT);

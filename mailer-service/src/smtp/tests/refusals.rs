@@ -20,7 +20,7 @@ async fn a_pipelined_refusal_is_the_first_one() {
     );
     assert_eq!(
         (error.enhanced.as_deref(), error.text.as_str()),
-        (Some("5.1.1"), "5.1.1 <a***@e***> unknown")
+        (Some("5.1.1"), "<a***@e***> unknown")
     );
     // RFC 2920, 3.1: DATA may be accepted nevertheless; the connection is given up.
     let script = [

@@ -1,0 +1,218 @@
+//! One fault on one stack: what scenarios are written in, and how the count is taken in the end.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::verdict::Verdict;
+use crate::load::{ENDLESS, Load, Plan, Tally};
+use crate::rig::{POLL, Rig};
+
+/// Connections of a load that goes on during a fault, and the pause of each between two requests: about 300
+/// requests a second, so that a long outage does not become a long drain.
+const CLIENTS: usize = 16;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// SMTP dialogues that the struck mailer may have under way: its connections to the relay.
+const DIALOGUES: u64 = 16;
+
+pub struct Case<'a> {
+    pub rig: &'a mut Rig,
+    until: Instant,
+    load: Option<Load>,
+    tallies: Vec<Tally>,
+    recovered: Option<DateTime<Utc>>,
+    in_flight: u64,
+    may_err: bool,
+    failures: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl<'a> Case<'a> {
+    pub fn new(rig: &'a mut Rig, limit: Duration) -> Self {
+        Self {
+            rig,
+            until: Instant::now() + limit,
+            load: None,
+            tallies: Vec::new(),
+            recovered: None,
+            in_flight: 0,
+            may_err: false,
+            failures: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    pub fn fail(&mut self, failure: String) {
+        self.failures.push(failure);
+    }
+
+    pub fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
+    /// Has so many mails accepted and confirmed by the broker while no mailer runs.
+    pub async fn queue_mails(&mut self, count: u64) -> Result<()> {
+        self.rig.stop_mailers().await?;
+        self.start_load(count, Duration::ZERO)?;
+        self.end_load().await?;
+        self.rig.wait_until_published().await?;
+        Ok(())
+    }
+
+    /// Asks for mails at a moderate pace until [`Case::end_load`].
+    pub fn start_steady_load(&mut self) -> Result<()> {
+        self.start_load(ENDLESS, PAUSE)
+    }
+
+    fn start_load(&mut self, requests: u64, pause: Duration) -> Result<()> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.load = Some(Load::start(Plan {
+            requests,
+            pause,
+            keep_ids: true,
+            ..Plan::mails(self.rig.api()?, &self.rig.key, CLIENTS, left)
+        })?);
+        Ok(())
+    }
+
+    pub async fn end_load(&mut self) -> Result<()> {
+        if let Some(load) = self.load.take() {
+            if load.is_endless() {
+                load.stop();
+            }
+            self.tallies.push(load.finish().await?);
+        }
+        Ok(())
+    }
+
+    /// Waits until so many more requests were answered 202.
+    pub async fn wait_for_acceptances(&self, more: u64) -> Result<()> {
+        let load = self.load.as_ref().context("no load runs")?;
+        let before = load.accepted();
+        while load.accepted() < before + more {
+            if Instant::now() > self.until {
+                bail!(
+                    "only {} of {more} further requests were accepted in time",
+                    load.accepted() - before
+                );
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until so many mails are at the sink.
+    pub async fn wait_for_mails(&self, count: u64) -> Result<()> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.rig.wait_for_mails(count, left).await
+    }
+
+    /// Waits until the operator sees so many AMQP connections.
+    pub async fn wait_for_connections(&self, count: usize) -> Result<()> {
+        loop {
+            let management = self.rig.stack.rabbitmq.management();
+            let seen: Vec<serde_json::Value> = management.get(&["connections"]).await?;
+            if seen.len() >= count {
+                return Ok(());
+            }
+            if Instant::now() > self.until {
+                bail!("the operator sees {} of {count} connections", seen.len());
+            }
+            tokio::time::sleep(POLL * 2).await;
+        }
+    }
+
+    /// Notes what may be repeated: mails at the sink whose success is not on record, and those on the wire.
+    pub async fn note_in_flight(&mut self) -> Result<()> {
+        // What it had sent to PostgreSQL when it was struck is still carried out.
+        tokio::time::sleep(POLL * 10).await;
+        let recorded = self.rig.database.completed().await?;
+        let sent = self.rig.sink.count().await?;
+        self.in_flight = sent.saturating_sub(recorded) + DIALOGUES;
+        Ok(())
+    }
+
+    /// From now on the last mail's delay counts.
+    pub fn recovered(&mut self) {
+        self.recovered = Some(Utc::now());
+    }
+
+    /// The fault takes away what accepting needs.
+    pub fn may_answer_errors(&mut self) {
+        self.may_err = true;
+    }
+
+    /// Waits for the last mail and the last row, at most until the limit, and counts.
+    pub async fn conclude(mut self) -> Result<Verdict> {
+        self.end_load().await?;
+        let accepted: HashSet<Uuid> = self
+            .tallies
+            .iter()
+            .flat_map(|tally| tally.ids.iter().copied())
+            .collect();
+        self.wait_for_the_last(&accepted).await?;
+        let arrivals = self.rig.sink.deliveries().await?;
+        let statuses = self.rig.database.statuses().await?;
+        let unfenced = self.rig.database.unfenced().await?;
+        let last = arrivals.values().map(|arrival| arrival.first).max();
+        let delay = match (last, self.recovered) {
+            (Some(last), Some(recovered)) => Some((last - recovered).as_seconds_f64().max(0.0)),
+            _ => None,
+        };
+        let mut verdict = Verdict {
+            title: String::new(),
+            accepted: accepted.len(),
+            arrived: arrivals.len(),
+            lost: accepted
+                .iter()
+                .filter(|id| !arrivals.contains_key(id))
+                .count(),
+            repeated: arrivals.values().map(|arrival| arrival.count - 1).sum(),
+            in_flight: self.in_flight,
+            delay,
+            server_errors: self.tallies.iter().map(Tally::server_errors).sum(),
+            rows: counted(&statuses),
+            failures: self.failures,
+            notes: self.notes,
+        };
+        for trouble in self.tallies.iter().filter_map(|tally| tally.trouble(202)) {
+            verdict.notes.push(format!("the client saw {trouble}"));
+        }
+        let unrecorded = accepted
+            .iter()
+            .filter(|id| !statuses.contains_key(id))
+            .count();
+        verdict.judge(self.may_err, unrecorded, unfenced);
+        Ok(verdict)
+    }
+
+    async fn wait_for_the_last(&self, accepted: &HashSet<Uuid>) -> Result<()> {
+        while Instant::now() < self.until {
+            let enough = accepted.len() as u64;
+            if self.rig.sink.count().await? >= enough && !self.rig.database.has_live_tasks().await?
+            {
+                let arrivals = self.rig.sink.deliveries().await?;
+                if accepted.iter().all(|id| arrivals.contains_key(id)) {
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(POLL * 4).await;
+        }
+        Ok(())
+    }
+}
+
+/// How many rows have each status.
+fn counted(statuses: &BTreeMap<Uuid, String>) -> Vec<(String, usize)> {
+    let mut rows = BTreeMap::<&str, usize>::new();
+    for status in statuses.values() {
+        *rows.entry(status).or_default() += 1;
+    }
+    rows.into_iter()
+        .map(|(status, count)| (status.to_owned(), count))
+        .collect()
+}

@@ -1,0 +1,180 @@
+//! The faults, each as a short play: something is under way, a part is struck, the part comes back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use testkit::stack::Link;
+
+use super::Fault;
+use super::case::Case;
+
+/// Mails of a drain, and how many of them have arrived when the fault strikes.
+const DRAIN: u64 = 2000;
+const MIDWAY: u64 = 600;
+/// How long the sink holds each connection: at most 800 mails a second on 16 connections.
+const SLOW: Duration = Duration::from_millis(20);
+/// While the operator's view catches up, which is half a second old and more.
+const SLOWER: Duration = Duration::from_millis(80);
+/// Publisher and reconciler of the API, publisher and consumer of the mailer.
+const CONNECTIONS: usize = 4;
+/// Requests accepted before, during and after a fault that strikes accepting.
+const SOME: u64 = 500;
+const PENDING: u64 = 1000;
+const FREEZE: Duration = Duration::from_secs(20);
+const CUT: Duration = Duration::from_secs(6);
+/// Longer than the lease (15 s) and the reaper's look (1 s).
+const BEYOND_LEASE: Duration = Duration::from_secs(24);
+
+/// Plays it to the recovery; the counting comes after.
+pub async fn play(fault: Fault, case: &mut Case<'_>) -> Result<()> {
+    match fault {
+        Fault::MailerKill => mailer_kill(case).await,
+        Fault::ApiKill => api_kill(case).await,
+        Fault::BrokerKillAccepting => broker_kill_accepting(case).await,
+        Fault::BrokerKillDraining => broker_kill_draining(case).await,
+        Fault::BrokerDataDeleted => broker_data_deleted(case).await,
+        Fault::DatabaseKill => database_kill(case).await,
+        Fault::ConnectionsClosed => connections_closed(case).await,
+        Fault::BrokerFrozen => broker_frozen(case).await,
+        Fault::BrokerCut => broker_cut(case).await,
+        Fault::MailerRestart => mailer_restart(case).await,
+        Fault::MailerFrozen => mailer_frozen(case).await,
+    }
+}
+
+/// Queues the mails, then lets the mailer at them until it is midway.
+async fn drain_to_midway(case: &mut Case<'_>) -> Result<()> {
+    drain_slowly_to_midway(case, SLOW).await
+}
+
+async fn drain_slowly_to_midway(case: &mut Case<'_>, slow: Duration) -> Result<()> {
+    case.queue_mails(DRAIN).await?;
+    case.rig.sink.slow(slow).await?;
+    case.rig.start_mailer().await?;
+    case.wait_for_mails(MIDWAY).await
+}
+
+async fn mailer_kill(case: &mut Case<'_>) -> Result<()> {
+    drain_to_midway(case).await?;
+    case.rig.mailer()?.kill9().await?;
+    case.note_in_flight().await?;
+    case.rig.start_mailer().await?;
+    case.recovered();
+    Ok(())
+}
+
+async fn api_kill(case: &mut Case<'_>) -> Result<()> {
+    case.may_answer_errors();
+    case.start_steady_load()?;
+    case.wait_for_acceptances(SOME).await?;
+    case.rig.stack.api.kill9().await?;
+    case.rig.stack.api.start_again().await?;
+    case.recovered();
+    case.wait_for_acceptances(SOME).await?;
+    case.end_load().await
+}
+
+async fn broker_kill_accepting(case: &mut Case<'_>) -> Result<()> {
+    case.start_steady_load()?;
+    case.wait_for_acceptances(SOME).await?;
+    case.rig.stack.rabbitmq.kill9().await?;
+    case.wait_for_acceptances(SOME).await?;
+    case.rig.stack.rabbitmq.start_again().await?;
+    case.recovered();
+    case.wait_for_acceptances(SOME).await?;
+    case.end_load().await
+}
+
+async fn broker_kill_draining(case: &mut Case<'_>) -> Result<()> {
+    drain_to_midway(case).await?;
+    case.rig.stack.rabbitmq.kill9().await?;
+    case.rig.stack.rabbitmq.start_again().await?;
+    case.recovered();
+    Ok(())
+}
+
+async fn broker_data_deleted(case: &mut Case<'_>) -> Result<()> {
+    case.queue_mails(PENDING).await?;
+    let rabbitmq = &mut case.rig.stack.rabbitmq;
+    rabbitmq.kill9().await?;
+    rabbitmq.wipe_data()?;
+    rabbitmq.start_again().await?;
+    case.recovered();
+    case.rig.start_mailer().await
+}
+
+async fn database_kill(case: &mut Case<'_>) -> Result<()> {
+    case.may_answer_errors();
+    drain_to_midway(case).await?;
+    case.rig.stack.postgres.kill9().await?;
+    // Long enough that mails are sent and their outcomes have nowhere to go.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    case.rig.stack.postgres.start_again().await?;
+    case.recovered();
+    Ok(())
+}
+
+async fn connections_closed(case: &mut Case<'_>) -> Result<()> {
+    drain_slowly_to_midway(case, SLOWER).await?;
+    case.wait_for_connections(CONNECTIONS).await?;
+    let closed = case.rig.stack.rabbitmq.close_all_connections().await?;
+    case.recovered();
+    ensure!(
+        closed >= CONNECTIONS,
+        "only {closed} connections were closed"
+    );
+    Ok(())
+}
+
+async fn broker_frozen(case: &mut Case<'_>) -> Result<()> {
+    drain_to_midway(case).await?;
+    case.start_steady_load()?;
+    case.wait_for_acceptances(SOME / 5).await?;
+    case.rig.stack.rabbitmq.freeze();
+    tokio::time::sleep(FREEZE).await;
+    case.rig.stack.rabbitmq.thaw();
+    case.recovered();
+    case.wait_for_acceptances(SOME / 5).await?;
+    case.end_load().await
+}
+
+async fn broker_cut(case: &mut Case<'_>) -> Result<()> {
+    drain_to_midway(case).await?;
+    let proxy = case
+        .rig
+        .stack
+        .proxy(Link::MailerToBroker)
+        .context("no proxy between mailer and broker")?;
+    proxy.cut().await;
+    tokio::time::sleep(CUT).await;
+    proxy.heal().await;
+    case.recovered();
+    Ok(())
+}
+
+async fn mailer_restart(case: &mut Case<'_>) -> Result<()> {
+    drain_to_midway(case).await?;
+    let begin = Instant::now();
+    let exit = case.rig.mailer()?.terminate().await?;
+    ensure!(exit.success(), "the mailer-service ended badly: {exit}");
+    case.note(format!("it ended {:.1?} after SIGTERM", begin.elapsed()));
+    case.rig.start_mailer().await?;
+    case.recovered();
+    Ok(())
+}
+
+async fn mailer_frozen(case: &mut Case<'_>) -> Result<()> {
+    case.rig.stack.add_mailer().await?;
+    case.queue_mails(DRAIN).await?;
+    case.rig.sink.slow(SLOW).await?;
+    for mailer in &mut case.rig.stack.mailers {
+        mailer.start_again().await?;
+    }
+    case.wait_for_mails(MIDWAY).await?;
+    case.rig.mailer()?.freeze();
+    case.note_in_flight().await?;
+    tokio::time::sleep(BEYOND_LEASE).await;
+    case.rig.mailer()?.thaw();
+    case.recovered();
+    Ok(())
+}

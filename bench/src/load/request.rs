@@ -1,0 +1,111 @@
+//! The requests, made once and numbered in place, so that each mail has a recipient of its own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Plan;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// One `email.send` of [`MAIL_BYTES`].
+    Mail,
+    /// One `demo.noop`.
+    Noop,
+    /// The mail's body to the echo server.
+    Echo,
+}
+
+/// The size of a mail's request body, as in the comparison with the rivals.
+const MAIL_BYTES: usize = 257;
+/// Stands where the number goes.
+const PLACE: &[u8] = b"000000000000";
+
+impl Body {
+    pub fn wanted_status(self) -> u16 {
+        if self == Self::Echo { 200 } else { 202 }
+    }
+
+    fn path(self) -> &'static str {
+        if self == Self::Echo {
+            "/echo"
+        } else {
+            "/api/v1/tasks"
+        }
+    }
+
+    fn text(self) -> String {
+        if self == Self::Noop {
+            return r#"{"kind":"demo.noop","payload":{}}"#.to_owned();
+        }
+        let begin = r#"{"kind":"email.send","payload":{"to":"bench-000000000000@example.com","subject":"Your receipt","text":"Thank you for your order. "#;
+        let end = r#""}}"#;
+        let fill = MAIL_BYTES - begin.len() - end.len();
+        format!("{begin}{}{end}", "x".repeat(fill))
+    }
+}
+
+/// A request's bytes.
+#[derive(Debug)]
+pub(super) struct Request {
+    bytes: Vec<u8>,
+    number_at: Option<usize>,
+}
+
+impl Request {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let body = plan.body.text();
+        let authorization = plan
+            .key
+            .as_ref()
+            .map(|key| format!("Authorization: Bearer {key}\r\n"))
+            .unwrap_or_default();
+        let bytes = format!(
+            "POST {} HTTP/1.1\r\nHost: {}\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            plan.body.path(),
+            plan.address,
+            body.len(),
+        )
+        .into_bytes();
+        let number_at = bytes.windows(PLACE.len()).position(|part| part == PLACE);
+        Self { bytes, number_at }
+    }
+
+    /// The bytes under the next number of this process.
+    pub(super) fn next(&mut self) -> &[u8] {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        if let Some(at) = self.number_at {
+            let mut number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            for digit in self.bytes[at..at + PLACE.len()].iter_mut().rev() {
+                *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+                number /= 10;
+            }
+        }
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_request_is_new_and_has_the_size_it_says() {
+        let address = ([127, 0, 0, 1], 1).into();
+        let plan = Plan::mails(address, "wr_x", 1, Duration::ZERO);
+        let mut request = Request::new(&plan);
+        let one = String::from_utf8(request.next().to_vec()).unwrap();
+        let other = String::from_utf8(request.next().to_vec()).unwrap();
+        assert_ne!(one, other);
+        let (_, body) = one.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body.len(), MAIL_BYTES);
+        let json: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert!(
+            json["payload"]["to"]
+                .as_str()
+                .unwrap()
+                .starts_with("bench-0")
+        );
+    }
+}
