@@ -3,9 +3,11 @@
 //! What went wrong inside never reaches the caller: a problem may carry its cause, which is logged once,
 //! together with the request id, where the answer leaves the service ([`crate::app`]).
 
+mod flaw;
 mod page;
 mod table;
 
+pub use flaw::Flaw;
 pub use page::page;
 pub use table::ProblemType;
 
@@ -22,56 +24,6 @@ use std::{error::Error, fmt, sync::Arc};
 
 /// The media type of every error.
 pub const CONTENT_TYPE: &str = "application/problem+json";
-
-/// One thing wrong with a request, and where: a field of the body, a query parameter or a header.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Flaw {
-    /// JSON pointer (RFC 6901) to a field of the body, e.g. `/payload/subject`; empty: the whole body.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pointer: Option<String>,
-    /// The name of a query parameter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameter: Option<String>,
-    /// The name of a header.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub header: Option<&'static str>,
-    /// What is wrong and what to do about it.
-    pub detail: String,
-}
-
-impl Flaw {
-    fn at(detail: String) -> Self {
-        Self {
-            pointer: None,
-            parameter: None,
-            header: None,
-            detail,
-        }
-    }
-
-    pub fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self {
-            parameter: Some(name.into()),
-            ..Self::at(detail.into())
-        }
-    }
-
-    pub fn header(name: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            header: Some(name),
-            ..Self::at(detail.into())
-        }
-    }
-}
-
-impl From<FieldError> for Flaw {
-    fn from(error: FieldError) -> Self {
-        Self {
-            pointer: Some(error.pointer),
-            ..Self::at(error.detail)
-        }
-    }
-}
 
 /// An error on its way to the caller.
 #[derive(Debug, Clone)]

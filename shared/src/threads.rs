@@ -1,6 +1,8 @@
 //! Loops that block: each on a plain thread of its own, off the async runtime.
 
+use futures_util::FutureExt;
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -8,38 +10,34 @@ use tokio_util::sync::CancellationToken;
 
 /// Starts a named thread that the process can't do without.
 pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    let vital = Vital(name.to_owned());
+    let vital = name.to_owned();
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            let _vital = vital;
-            work();
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
+                end_process(&vital);
+            }
         })
 }
 
 /// Starts an async task that the process can't do without.
 pub fn spawn_task<T: Send + 'static>(
-    name: &str,
+    name: &'static str,
     work: impl Future<Output = T> + Send + 'static,
 ) -> tokio::task::JoinHandle<T> {
-    let vital = Vital(name.to_owned());
     tokio::spawn(async move {
-        let _vital = vital;
-        work.await
+        match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(value) => value,
+            Err(_) => end_process(name),
+        }
     })
 }
 
 /// A loop that panicked would leave a process that looks alive and does nothing. It ends instead, so that
 /// whoever supervises it starts it anew; what it had not settled is rescued.
-struct Vital(String);
-
-impl Drop for Vital {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the {} loop panicked; the process ends", self.0);
-            std::process::exit(70);
-        }
-    }
+fn end_process(name: &str) -> ! {
+    tracing::error!("the {name} loop panicked; the process ends");
+    std::process::exit(70)
 }
 
 /// Sleeps, at most until `stop`. False: stop.

@@ -162,7 +162,7 @@ fn count(method: &'static str, route: &'static str, status: StatusCode, begin: I
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::{App, middleware::from_fn, test, web};
+    use actix_web::{App, middleware::from_fn, test as calls, web};
 
     fn id_for(given: &str) -> String {
         let mut headers = HeaderMap::new();
@@ -189,9 +189,9 @@ mod tests {
             .wrap(from_fn(edge))
             .route("/broken", web::get().to(broken))
             .route("/whole", web::get().to(|| async { "fine" }));
-        let app = test::init_service(app).await;
-        let request = test::TestRequest::with_uri("/broken").insert_header((REQUEST_ID, "r1"));
-        let error = test::try_call_service(&app, request.to_request())
+        let app = calls::init_service(app).await;
+        let request = calls::TestRequest::with_uri("/broken").insert_header((REQUEST_ID, "r1"));
+        let error = calls::try_call_service(&app, request.to_request())
             .await
             .unwrap_err();
         let response = error.error_response();
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(response.headers().get(REQUEST_ID).unwrap(), "r1");
         let problem = error.as_error::<Problem>().unwrap().to_json();
         assert!(problem.contains("/problems/internal") && !problem.contains("secret"));
-        let request = test::TestRequest::with_uri("/whole").to_request();
-        assert_eq!(test::call_service(&app, request).await.status(), 200);
+        let request = calls::TestRequest::with_uri("/whole").to_request();
+        assert_eq!(calls::call_service(&app, request).await.status(), 200);
     }
 }

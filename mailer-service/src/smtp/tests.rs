@@ -18,7 +18,7 @@ use lettre::transport::smtp::{authentication::Credentials, extension::ClientId};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(20);
-const SHORT: Duration = Duration::from_millis(100);
+const SHORT: Duration = Duration::from_millis(400);
 
 fn settings(relay: &Relay) -> Settings {
     Settings {

@@ -77,8 +77,8 @@ pub async fn stop(folder: &Path) -> Result<u8> {
     crate::services::process::signal_all(&[pid], rustix::process::Signal::TERM);
     let start = Instant::now();
     while lock::holder(folder)? == Some(pid) {
-        if start.elapsed() > Duration::from_secs(60) {
-            anyhow::bail!("the run (pid {pid}) has not ended after a minute: see its terminal");
+        if start.elapsed() > Duration::from_secs(100) {
+            anyhow::bail!("the run (pid {pid}) has not ended yet: see its terminal");
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

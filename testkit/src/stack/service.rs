@@ -11,7 +11,8 @@ use crate::services::process::{Launch, Process, describe_exit};
 use crate::services::procfs;
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
-const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Above what a service gives running work (`service.shutdown_grace_s`, 25) and then needs to settle and close.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(15);
 
 /// A running service, or one that has ended and can start again. Dropping it kills it.
@@ -90,7 +91,7 @@ impl Service {
         self.process.exit_status()
     }
 
-    /// SIGTERM, and SIGKILL if it has not ended after 30 seconds; how it ended.
+    /// SIGTERM, and SIGKILL if it has not ended after a minute; how it ended.
     pub async fn terminate(&mut self) -> Result<ExitStatus> {
         self.process.stop(STOP_LIMIT).await
     }

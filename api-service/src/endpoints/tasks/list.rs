@@ -37,7 +37,7 @@ const LONGEST_KIND: usize = 100;
 /// Part of a list of tasks.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct TaskPage {
-    /// Newest first, without results' payloads. May be shorter than `limit` though there are more: go on until
+    /// Newest first, without their payloads. May be shorter than `limit` though there are more: go on until
     /// `next_cursor` is null.
     #[schema(value_type = Vec<TaskResource<'_>>)]
     items: Vec<TaskResource<'static>>,
