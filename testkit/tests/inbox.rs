@@ -11,6 +11,5 @@ mod inbox {
     mod own;
     mod protocol;
     mod rest;
-    mod speed;
     mod tls;
 }

@@ -267,34 +267,3 @@ async fn no_more_connections_than_configured() {
     assert!(outcomes.iter().all(Result::is_ok));
     assert!(most <= 4, "{most}");
 }
-
-/// `cargo test --release -p mailer-service --test it smtp::rate -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn rate() {
-    const MAILS: u32 = 60_000;
-    let inbox = Inbox::start(InboxOptions {
-        keep_raw: false,
-        ..InboxOptions::default()
-    })
-    .unwrap();
-    for tls in ["none", "starttls"] {
-        let sender = std::sync::Arc::new(Relay::new(&inbox, inbox.smtp_addr(), tls).sender());
-        let begun = Instant::now();
-        let senders = (0..64).map(|_| {
-            let sender = std::sync::Arc::clone(&sender);
-            tokio::spawn(async move {
-                for _ in 0..MAILS / 64 {
-                    send(&sender, "a@warren.test").await.unwrap();
-                }
-            })
-        });
-        for outcome in futures_util::future::join_all(senders).await {
-            outcome.unwrap();
-        }
-        println!(
-            "tls {tls}: {:.0} mails/s",
-            f64::from(MAILS) / begun.elapsed().as_secs_f64()
-        );
-    }
-}
