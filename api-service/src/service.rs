@@ -109,15 +109,15 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
             ),
         }
         for thread in loops {
-            join(thread).await;
+            threads::join(thread).await;
         }
         let _ended = reconciling.await;
         // The last handle to the intake goes with the state; what it has taken is committed first.
         drop(state);
         finish.cancel();
-        join(accepting).await;
+        threads::join(accepting).await;
         let _published = tokio::time::timeout(Duration::from_secs(5), publishing).await;
-        join(sweeper).await;
+        threads::join(sweeper).await;
         tracing::info!("stopped");
         if failed.is_cancelled() {
             Err(Failed)
@@ -153,11 +153,4 @@ fn migrate(
             }
         }
     })
-}
-
-async fn join(thread: JoinHandle<()>) {
-    let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
-    if !matches!(joined, Ok(true)) {
-        tracing::error!("a thread of the service panicked");
-    }
 }

@@ -151,7 +151,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
             let _ended = events.send(Event::Stop);
         }
         for thread in dispatchers {
-            join(thread).await;
+            threads::join(thread).await;
         }
         let services = Arc::clone(&common.services);
         finish_tasks(common, grace).await;
@@ -166,8 +166,8 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         beating.cancel();
         finish.cancel();
         let _published = tokio::time::timeout(Duration::from_secs(5), publishing).await;
-        join(sweeper).await;
-        join(heart).await;
+        threads::join(sweeper).await;
+        threads::join(heart).await;
         server_handle.stop(true).await;
         tracing::info!("stopped");
         if failed { Err(Failed) } else { Ok(()) }
@@ -267,7 +267,7 @@ async fn finish_tasks(common: Common, grace: Duration) {
 
 /// Outcomes that can't be written now, because the database is away, are left to the reaper.
 async fn settle_rest(settling: JoinHandle<()>, give_up: &CancellationToken) {
-    let joined = join(settling);
+    let joined = threads::join(settling);
     tokio::pin!(joined);
     if tokio::time::timeout(LAST_SETTLEMENT, &mut joined)
         .await
@@ -276,12 +276,5 @@ async fn settle_rest(settling: JoinHandle<()>, give_up: &CancellationToken) {
         tracing::error!("the last outcomes could not be written; their tasks are rescued");
         give_up.cancel();
         joined.await;
-    }
-}
-
-async fn join(thread: JoinHandle<()>) {
-    let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
-    if !matches!(joined, Ok(true)) {
-        tracing::error!("a thread of the service panicked");
     }
 }

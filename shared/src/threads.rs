@@ -40,6 +40,14 @@ fn end_process(name: &str) -> ! {
     std::process::exit(70)
 }
 
+/// Waits for a thread without blocking the runtime.
+pub async fn join(thread: JoinHandle<()>) {
+    let joined = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
+    if !matches!(joined, Ok(true)) {
+        tracing::error!("a thread of the service panicked");
+    }
+}
+
 /// Sleeps, at most until `stop`. False: stop.
 pub fn rest(stop: &CancellationToken, pause: Duration) -> bool {
     let end = Instant::now() + pause;
