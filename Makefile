@@ -74,14 +74,14 @@ deny: ## Licenses, banned crates, sources; advisories where their database can b
 	fi
 
 .PHONY: bench
-bench: install ## Measure throughput and latency, beside a limit seen on this machine
+bench: install ## Measure throughput, latency and memory beside a bare echo server (ARGS="--help" tells more)
 	cargo build --release --locked $(RELEASE_BINARIES) -p bench
-	cargo run --release --locked -p bench -- bench
+	$(TARGET)/release/bench bench $(ARGS)
 
 .PHONY: faults
 faults: install ## Kill, freeze and cut every part under load and count what is lost (nothing)
 	cargo build --release --locked $(RELEASE_BINARIES) -p bench
-	cargo run --release --locked -p bench -- faults
+	$(TARGET)/release/bench faults $(ARGS)
 
 .PHONY: clean-run
 clean-run: stop ## Delete the data of `make run`

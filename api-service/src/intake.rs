@@ -303,9 +303,12 @@ impl Thread {
             lane: task.priority.lane(),
             traceparent: task.traceparent.as_deref(),
         };
-        OutboxRow {
-            id: task.id.0,
-            ..OutboxRow::new(&subject, Route::Tasks, task.created_at, self.relay_after)
-        }
+        OutboxRow::with_id(
+            task.id.0,
+            &subject,
+            Route::Tasks,
+            task.created_at,
+            self.relay_after,
+        )
     }
 }

@@ -44,8 +44,8 @@ pub struct Arguments {
     /// Seconds of each run of a load
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
-    /// Instead of the table: a profile (Linux perf) of the api-service while accepting, or of the mailer-service while
-    /// draining
+    /// Instead of the figures, only a profile (Linux perf) of the api-service while accepting, or of the mailer-service
+    /// while draining
     #[arg(long)]
     profile: Option<Profiled>,
     /// Leave the folder with all logs
@@ -104,6 +104,13 @@ pub async fn run(arguments: Arguments) -> Result<bool> {
     }
     bench.report_memory(before);
     println!("{}", bench.report);
+    if arguments.only.is_empty() {
+        eprintln!("profiling the api-service");
+        match profile::run(&mut bench, Profiled::Accept).await {
+            Ok(profile) => println!("The api-service while accepting, by perf:\n\n{profile}"),
+            Err(error) => println!("- no profile of the api-service: {error:#}"),
+        }
+    }
     Ok(true)
 }
 

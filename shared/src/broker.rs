@@ -23,6 +23,10 @@ pub enum BrokerError {
     Unroutable,
 }
 
+/// The largest frame asked for, in bytes. The AMQP library allocates 64 of them for each connection, and an envelope
+/// fits into one many times; at RabbitMQ's 128 KiB they would be most of a service's memory.
+const LARGEST_FRAME: u32 = 32 * 1024;
+
 /// What a process knows of its connection, for health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkState {
@@ -36,6 +40,7 @@ pub enum LinkState {
 pub async fn connect(config: &Broker, name: &str) -> Result<Connection, BrokerError> {
     let mut uri = AMQPUri::from_str(config.url.expose_secret()).map_err(BrokerError::Url)?;
     uri.query.heartbeat = Some(config.heartbeat_s);
+    uri.query.frame_max.get_or_insert(LARGEST_FRAME);
     let limit = Duration::from_secs(config.connect_timeout_s);
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let connecting = async {

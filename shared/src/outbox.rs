@@ -103,8 +103,19 @@ impl OutboxRow {
         now: DateTime<Utc>,
         patience: Duration,
     ) -> Self {
+        Self::with_id(Uuid::now_v7(), subject, route, now, patience)
+    }
+
+    /// Likewise, for a row that has its id already.
+    pub fn with_id(
+        id: Uuid,
+        subject: &Subject<'_>,
+        route: Route,
+        now: DateTime<Utc>,
+        patience: Duration,
+    ) -> Self {
         Self {
-            id: Uuid::now_v7(),
+            id,
             task_id: subject.task.0,
             attempt: subject.attempt,
             kind: subject.kind.to_owned(),

@@ -9,7 +9,7 @@ use super::accept::{drained, per_second, queue};
 use crate::cpu::Meter;
 use crate::load::Body;
 
-pub const MAILS: u64 = 10_000;
+const MAILS: u64 = 10_000;
 const NOOPS: u64 = 30_000;
 
 /// Mails a second, from the first that reaches the sink to the last.

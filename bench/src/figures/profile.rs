@@ -9,13 +9,16 @@ use clap::ValueEnum;
 use tokio::process::Command;
 
 use super::accept::queue;
-use super::drain::MAILS;
 use super::{Bench, CONNECTIONS};
 use crate::load::Body;
 
-/// Lines of the report that are shown.
-const LINES: usize = 60;
-const WIDTH: usize = 150;
+/// Lines of each table that are shown.
+const LINES: usize = 40;
+const WIDTH: usize = 120;
+/// Samples a second.
+const FREQUENCY: &str = "1999";
+/// Enough for the worker to be busy while it is watched.
+const MAILS: u64 = 50_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Profiled {
@@ -25,7 +28,7 @@ pub enum Profiled {
     Drain,
 }
 
-/// perf's report of the process under its load.
+/// perf's report of the process under its load, as a Markdown section.
 pub async fn run(bench: &mut Bench, profiled: Profiled) -> Result<String> {
     let installed = Command::new("perf")
         .arg("--version")
@@ -43,7 +46,7 @@ pub async fn run(bench: &mut Bench, profiled: Profiled) -> Result<String> {
             bench.rig.empty().await?;
             let perf = record(&data, bench.rig.stack.api.pid(), bench.time)?;
             let tally = Bench::warmed(bench.accepting(CONNECTIONS)?).await?;
-            eprintln!("accepted {:.0} requests/s under perf", tally.rate());
+            eprintln!("  accepted {:.0} requests/s under perf", tally.rate());
             perf.await?;
         }
         Profiled::Drain => {
@@ -66,7 +69,7 @@ fn record(
     time: Duration,
 ) -> Result<impl Future<Output = Result<()>> + use<>> {
     let mut perf = Command::new("perf")
-        .args(["record", "--quiet", "--freq", "499", "--pid"])
+        .args(["record", "--quiet", "--freq", FREQUENCY, "--pid"])
         .arg(pid.to_string())
         .arg("--output")
         .arg(data)
@@ -84,11 +87,13 @@ fn record(
     })
 }
 
-/// Shares of processor time by thread, then by function.
+/// Shares of the process's time by thread, by program or library, and by thread and function.
 async fn report(data: &Path) -> Result<String> {
-    let threads = sorted(data, "comm").await?;
-    let functions = sorted(data, "comm,dso,symbol").await?;
-    Ok(format!("{threads}\n\n{functions}"))
+    let mut tables = Vec::new();
+    for keys in ["comm", "dso", "comm,symbol"] {
+        tables.push(sorted(data, keys).await?);
+    }
+    Ok(format!("```\n{}\n```", tables.join("\n\n")))
 }
 
 async fn sorted(data: &Path, keys: &str) -> Result<String> {
