@@ -9,6 +9,10 @@ use diesel::sql_types::{BigInt, Double, Nullable, Text, Uuid as SqlUuid};
 use diesel::{Connection, PgConnection, QueryResult, QueryableByName, RunQueryDsl, sql_query};
 use uuid::Uuid;
 
+/// Rows that one statement adds.
+const HISTORY_CHUNK: usize = 250_000;
+const HISTORY_WORKER: &str = "00000000-0000-7000-8000-000000000001";
+
 /// A handle; calls follow one another.
 #[derive(Clone)]
 pub struct Database {
@@ -121,6 +125,34 @@ impl Database {
             .run(move |connection| sql_query(sql).get_result::<Span>(connection))
             .await?;
         span.seconds.context("no task has run")
+    }
+
+    /// Adds so many tasks that were accepted three days ago and are done.
+    pub async fn add_history(&self, rows: u64) -> Result<()> {
+        for from in (0..rows).step_by(HISTORY_CHUNK) {
+            let to = (from + HISTORY_CHUNK as u64).min(rows);
+            self.execute(&format!(
+                "INSERT INTO tasks (id, kind, queue, priority, status, payload, result, attempt, max_attempts, worker_id,
+                    created_at, updated_at, started_at, finished_at, created_by)
+                 SELECT (lpad(to_hex(extract(epoch FROM old)::bigint * 1000 + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
+                    'email.send', 'mail', 5, 'COMPLETED',
+                    json_build_object('to', 'old-' || n || '@example.com', 'subject', 'Your receipt', 'text', repeat('x', 100)),
+                    json_build_object('relay', 'default', 'reply', '250 2.0.0 Ok: queued as ' || n),
+                    1, 14, '{HISTORY_WORKER}', old, old, old, old, '{HISTORY_WORKER}'
+                 FROM generate_series({from}::bigint, {to}::bigint - 1) AS n, (SELECT now() - interval '3 days' AS old) AS time",
+            ))
+            .await?;
+        }
+        self.execute("VACUUM (ANALYZE) tasks").await
+    }
+
+    /// Deletes every task that [`Database::add_history`] did not make.
+    pub async fn keep_history(&self) -> Result<()> {
+        self.execute("TRUNCATE outbox, task_attempts, idempotency_keys")
+            .await?;
+        self.execute("DELETE FROM tasks WHERE created_at > now() - interval '1 day'")
+            .await?;
+        self.execute("VACUUM tasks").await
     }
 
     async fn run<T: Send + 'static>(

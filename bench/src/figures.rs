@@ -7,6 +7,7 @@
 
 pub mod accept;
 pub mod drain;
+pub mod history;
 pub mod latency;
 pub mod outage;
 pub mod profile;
@@ -44,6 +45,9 @@ pub struct Arguments {
     /// Seconds of each run of a load
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
+    /// Finished tasks in the table for the figure `history`
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=20_000_000))]
+    history: u64,
     /// Instead of the figures, only a profile (Linux perf) of the api-service while accepting, or of the mailer-service
     /// while draining
     #[arg(long)]
@@ -69,6 +73,8 @@ pub enum Figure {
     Noop,
     /// Accepting while the worker sends
     Sending,
+    /// Accepting and draining beside finished tasks
+    History,
 }
 
 /// What the figures are measured with.
@@ -77,6 +83,8 @@ pub struct Bench {
     pub echo: Echo,
     pub runs: u8,
     pub time: Duration,
+    /// Finished tasks of the figure that is about them.
+    pub history: u64,
     pub report: Report,
 }
 
@@ -90,6 +98,7 @@ pub async fn run(arguments: Arguments) -> Result<bool> {
         echo: Echo::start(HTTP_WORKERS).await?,
         runs: arguments.runs,
         time: Duration::from_secs(arguments.seconds),
+        history: arguments.history,
     };
     if let Some(profiled) = arguments.profile {
         println!("{}", profile::run(&mut bench, profiled).await?);
@@ -124,6 +133,7 @@ impl Bench {
             Figure::Drain => drain::mails(self).await,
             Figure::Noop => drain::noops(self).await,
             Figure::Sending => accept::while_sending(self).await,
+            Figure::History => history::measure(self, self.history).await,
         }
     }
 

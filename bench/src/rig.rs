@@ -21,6 +21,8 @@ pub struct Rig {
     pub database: Database,
     pub sink: Sink,
     pub key: String,
+    /// Emptying leaves the tasks of [`Database::add_history`].
+    pub has_history: bool,
     /// The most memory that a worker which has ended had.
     mailer_peak: u64,
     pub place: Place,
@@ -39,6 +41,7 @@ impl Rig {
             database: Database::new(stack.postgres.url()),
             sink: Sink::new(stack.inbox_url())?,
             key,
+            has_history: false,
             mailer_peak: 0,
             stack,
             place,
@@ -126,9 +129,13 @@ impl Rig {
 
     /// Deletes the rows alone, which is all there is while the broker is down.
     pub async fn forget_tasks(&self) -> Result<()> {
-        self.database
-            .execute("TRUNCATE tasks, outbox, task_attempts, idempotency_keys")
-            .await?;
+        if self.has_history {
+            self.database.keep_history().await?;
+        } else {
+            self.database
+                .execute("TRUNCATE tasks, outbox, task_attempts, idempotency_keys")
+                .await?;
+        }
         // Outside the measurement, so that none pays for the one before.
         self.database.execute("CHECKPOINT").await
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::Bench;
 use super::accept::{drained, per_second, queue};
-use crate::cpu::Meter;
+use crate::cpu::{Meter, Use};
 use crate::load::Body;
 
 const MAILS: u64 = 10_000;
@@ -15,31 +15,10 @@ const NOOPS: u64 = 30_000;
 /// Mails a second, from the first that reaches the sink to the last.
 pub async fn mails(bench: &mut Bench) -> Result<()> {
     let mut rates = vec![];
-    for run in 1..=bench.runs {
-        queue(bench, Body::Mail, MAILS).await?;
-        let meter = Meter::start(&bench.rig, None);
-        bench.rig.start_mailer().await?;
-        bench
-            .rig
-            .wait_for_mails(MAILS, Duration::from_secs(120))
-            .await?;
-        let used = meter.stop(&bench.rig, None);
-        drained(bench).await?;
-        let arrivals = bench.rig.sink.deliveries().await?;
-        let times = || arrivals.values().map(|arrival| arrival.first);
-        let (first, last) = times()
-            .min()
-            .zip(times().max())
-            .context("no mail arrived")?;
-        let repeated: u64 = arrivals.values().map(|arrival| arrival.count - 1).sum();
-        if repeated > 0 || arrivals.len() as u64 != MAILS {
-            bench.report.note(format!(
-                "draining: {} of {MAILS} mails arrived, {repeated} more than once",
-                arrivals.len()
-            ));
-        }
-        rates.push(per_second(MAILS, (last - first).to_std()?));
-        if run == bench.runs {
+    for _ in 0..bench.runs {
+        let (rate, used) = one_run_of_mails(bench).await?;
+        rates.push(rate);
+        if rates.len() == usize::from(bench.runs) {
             bench.report.cpu("draining mails, with the start", &used);
         }
     }
@@ -48,6 +27,33 @@ pub async fn mails(bench: &mut Bench) -> Result<()> {
         .at_least(format!("drain of {MAILS} mails, mails/s"), &rates, 5_000.0);
     bench.rig.stop_mailers().await?;
     bench.rig.empty().await
+}
+
+/// The rate of one run, and the processors' time of it with the worker's start.
+pub async fn one_run_of_mails(bench: &mut Bench) -> Result<(f64, Use)> {
+    queue(bench, Body::Mail, MAILS).await?;
+    let meter = Meter::start(&bench.rig, None);
+    bench.rig.start_mailer().await?;
+    bench
+        .rig
+        .wait_for_mails(MAILS, Duration::from_secs(120))
+        .await?;
+    let used = meter.stop(&bench.rig, None);
+    drained(bench).await?;
+    let arrivals = bench.rig.sink.deliveries().await?;
+    let times = || arrivals.values().map(|arrival| arrival.first);
+    let (first, last) = times()
+        .min()
+        .zip(times().max())
+        .context("no mail arrived")?;
+    let repeated: u64 = arrivals.values().map(|arrival| arrival.count - 1).sum();
+    if repeated > 0 || arrivals.len() as u64 != MAILS {
+        bench.report.note(format!(
+            "draining: {} of {MAILS} mails arrived, {repeated} more than once",
+            arrivals.len()
+        ));
+    }
+    Ok((per_second(MAILS, (last - first).to_std()?), used))
 }
 
 /// No-ops a second, from the first start to the last end on record.
