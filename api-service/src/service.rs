@@ -116,7 +116,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         drop(state);
         finish.cancel();
         threads::join(accepting).await;
-        let _published = tokio::time::timeout(Duration::from_secs(5), publishing).await;
+        threads::end_within(Duration::from_secs(5), publishing).await;
         threads::join(sweeper).await;
         tracing::info!("stopped");
         if failed.is_cancelled() {

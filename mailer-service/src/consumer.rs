@@ -88,12 +88,7 @@ impl Consuming {
         if outcome.is_ok() {
             // Tasks still run and their acknowledgements need the channels.
             self.close.cancelled().await;
-            if let Err(error) = connection.close(200, "stopping".into()).await {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "closing the consuming connection"
-                );
-            }
+            broker::close(&connection).await;
         }
         outcome
     }

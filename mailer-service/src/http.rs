@@ -1,5 +1,6 @@
 //! Health and metrics of the worker, on an address that stays inside.
 
+use crate::heartbeat::Identity;
 use actix_web::{App, HttpResponse, HttpServer, dev::Server, web};
 use serde_json::json;
 use shared::{broker::LinkState, gate::Gate, telemetry};
@@ -9,7 +10,9 @@ use tokio::sync::watch;
 /// What health is told from.
 #[derive(Clone)]
 pub struct Health {
-    /// The lease is held.
+    /// Whether the lease is held, which needs the database.
+    pub lease: Identity,
+    /// Opens with the first lease.
     pub registered: Gate,
     pub consuming: watch::Receiver<LinkState>,
     pub publishing: watch::Receiver<LinkState>,
@@ -18,8 +21,8 @@ pub struct Health {
 impl Health {
     fn answer(&self) -> (bool, serde_json::Value) {
         let (consuming, publishing) = (*self.consuming.borrow(), *self.publishing.borrow());
-        let ready =
-            self.registered.is_open() && consuming == LinkState::Up && publishing == LinkState::Up;
+        let leased = self.registered.is_open() && self.lease.is_held();
+        let ready = leased && consuming == LinkState::Up && publishing == LinkState::Up;
         let text = |state| match state {
             LinkState::Up => "up",
             LinkState::Down => "down",
@@ -30,7 +33,8 @@ impl Health {
             "app_name": "mailer-service",
             "version": env!("CARGO_PKG_VERSION"),
             "timestamp": chrono::Utc::now(),
-            "registered": self.registered.is_open(),
+            // Renewed in the database every few seconds; without it nothing is claimed.
+            "lease": if leased { "held" } else { "lost" },
             "broker": { "consuming": text(consuming), "publishing": text(publishing) },
         });
         (ready, body)

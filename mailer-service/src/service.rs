@@ -119,6 +119,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
 
     let (link, consuming) = watch::channel(LinkState::Down);
     let health = Health {
+        lease: identity.clone(),
         registered: registered.clone(),
         consuming,
         publishing: publisher.link(),
@@ -165,7 +166,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         services.mail.close().await;
         beating.cancel();
         finish.cancel();
-        let _published = tokio::time::timeout(Duration::from_secs(5), publishing).await;
+        threads::end_within(Duration::from_secs(5), publishing).await;
         threads::join(sweeper).await;
         threads::join(heart).await;
         server_handle.stop(true).await;

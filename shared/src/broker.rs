@@ -76,6 +76,19 @@ pub async fn watch(connection: &Connection, state: &watch::Sender<LinkState>) ->
     }
 }
 
+/// Says goodbye. A blocked broker does not listen, so this takes a moment at the most.
+pub async fn close(connection: &Connection) {
+    let closing = connection.close(200, "stopping".into());
+    match tokio::time::timeout(Duration::from_secs(2), closing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "a connection did not close in order"
+        ),
+        Err(_) => tracing::debug!("the broker did not answer the end of a connection"),
+    }
+}
+
 /// Growing pauses between attempts to connect, with jitter: 0.1 s up to 2 s.
 #[derive(Debug)]
 pub struct Pauses(Duration);

@@ -24,7 +24,7 @@ use tokio::{
     },
     task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use uuid::Uuid;
 
 /// Batches that may wait for the channel; what does not fit is the relay's.
@@ -172,7 +172,8 @@ impl Task {
             fates: self.fates.clone(),
             timeout: Duration::from_secs(self.config.confirm_timeout_s),
         };
-        let mut confirming = tokio::spawn(confirming.run());
+        // Ends with this session, however that ends.
+        let mut confirming = AbortOnDropHandle::new(tokio::spawn(confirming.run()));
         self.link.send_replace(LinkState::Up);
         *pauses = Pauses::default();
         *said = false;
@@ -216,14 +217,8 @@ impl Task {
         if outcome.is_ok() {
             // Give what is under way a moment to be confirmed; the outbox keeps the rest.
             let _late = tokio::time::timeout(Duration::from_secs(2), &mut confirming).await;
-            if let Err(error) = connection.close(200, "stopping".into()).await {
-                tracing::debug!(
-                    error = &error as &dyn std::error::Error,
-                    "closing the publishing connection"
-                );
-            }
+            broker::close(&connection).await;
         }
-        confirming.abort();
         outcome
     }
 }

@@ -33,6 +33,14 @@ pub fn spawn_task<T: Send + 'static>(
     })
 }
 
+/// Waits for a task that has been told to end; drops it when it does not, as when a blocked broker holds it up.
+pub async fn end_within<T>(limit: Duration, mut task: tokio::task::JoinHandle<T>) {
+    if tokio::time::timeout(limit, &mut task).await.is_err() {
+        task.abort();
+        let _dropped = task.await;
+    }
+}
+
 /// A loop that panicked would leave a process that looks alive and does nothing. It ends instead, so that
 /// whoever supervises it starts it anew; what it had not settled is rescued.
 fn end_process(name: &str) -> ! {
