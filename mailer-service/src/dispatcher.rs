@@ -38,6 +38,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// than this is acknowledged right after its claim, and its lease alone protects it.
 const LONG: Duration = Duration::from_secs(20 * 60);
 
+/// How often a lost lease is looked at.
+const LEASE_LOOK: Duration = Duration::from_millis(20);
+
 /// What the dispatcher hears of.
 #[derive(Debug)]
 pub enum Event {
@@ -163,8 +166,21 @@ impl Dispatcher {
         batch
     }
 
+    /// What is claimed without the lease could not be begun. False: stop.
+    fn wait_for_lease(&self) -> bool {
+        while !self.common.identity.is_held() {
+            if !threads::rest(&self.stop, LEASE_LOOK) {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Claims and starts a batch. False: stop.
     fn claim(&mut self, batch: &[(Envelope, DeliveryRef)]) -> bool {
+        if !self.wait_for_lease() {
+            return false;
+        }
         let worker = self.common.identity.get();
         let statement = Claim {
             worker,
@@ -178,14 +194,7 @@ impl Dispatcher {
                 claim::run(connection, &statement)
             }) {
             Some(Ok(claims)) => claims,
-            Some(Err(error)) => {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "a claim was refused by the database"
-                );
-                self.give_up(batch);
-                return true;
-            }
+            Some(Err(error)) => return self.claim_apart(batch, &error),
             None => return false,
         };
         #[expect(
@@ -201,12 +210,26 @@ impl Dispatcher {
         true
     }
 
-    /// The messages stay unacknowledged: RabbitMQ delivers them again when the channel is renewed.
-    fn give_up(&mut self, batch: &[(Envelope, DeliveryRef)]) {
-        for (envelope, _) in batch {
-            self.running.remove_one(envelope.lane);
-            self.common.registry.end((envelope.id, envelope.attempt));
+    /// One message whose values PostgreSQL refuses must not hold up the others; it is parked.
+    fn claim_apart(
+        &mut self,
+        batch: &[(Envelope, DeliveryRef)],
+        error: &diesel::result::Error,
+    ) -> bool {
+        if batch.len() > 1 {
+            let (left, right) = batch.split_at(batch.len() / 2);
+            return self.claim(left) && self.claim(right);
         }
+        for (envelope, _) in batch {
+            metrics::counter!("warren_messages_parked_total").increment(1);
+            tracing::error!(task.id = %envelope.id, error = error as &dyn std::error::Error, "a message was parked: it can't be claimed");
+            self.running.remove_one(envelope.lane);
+            let key = (envelope.id, envelope.attempt);
+            if let Some(delivery) = self.common.registry.end(key) {
+                self.common.acker.park(delivery);
+            }
+        }
+        true
     }
 
     /// Finished, cancelled, expired or claimed elsewhere: nothing is left behind these messages.

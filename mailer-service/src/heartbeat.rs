@@ -81,6 +81,9 @@ pub fn spawn(
     threads::spawn("heartbeat", move || heart.run(&lost, &registered))
 }
 
+/// Nothing is claimed without the lease, so it is taken up again soon after the database is back.
+const AFTER_A_MISS: Duration = Duration::from_millis(250);
+
 struct Heart {
     session: Session,
     pause: Duration,
@@ -97,7 +100,10 @@ impl Heart {
         let open = self.register(id);
         self.identity.renew(id, asked);
         registered.set(open);
-        while threads::rest(&self.stop, self.pause) {
+        let mut pause = self.pause;
+        let mut missed = false;
+        while threads::rest(&self.stop, pause) {
+            pause = self.pause;
             let id = self.identity.get();
             let asked = Instant::now();
             match self.session.run(|connection| workers::beat(connection, id)) {
@@ -112,11 +118,19 @@ impl Heart {
                     }
                 }
                 // The reaper reads the same database, so it can't see us miss a beat while that is away.
-                Err(error) => tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "a heartbeat was missed"
-                ),
+                Err(error) => {
+                    pause = self.pause.min(AFTER_A_MISS);
+                    if !missed {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "heartbeats are missed"
+                        );
+                    }
+                    missed = true;
+                    continue;
+                }
             }
+            missed = false;
         }
         let id = self.identity.get();
         if let Err(error) = self

@@ -44,12 +44,17 @@ async fn limited(
             biased;
             ended = &mut work => return match ended {
                 Ok(Ok(result)) => Verdict::Completed(result),
+                // It was told to hurry, and had not begun: an attempt that failed.
+                Ok(Err(TaskError::Interrupted)) if warned => Verdict::Failed(TaskError::Retry(Failure::new(
+                    "time_limit",
+                    format!("the attempt could not begin its work before its soft limit of {:?}", limits.soft),
+                ))),
                 Ok(Err(TaskError::Interrupted)) => Verdict::Released,
                 Ok(Err(error)) => Verdict::Failed(error),
                 // The panic's text may hold anything, so it goes to the log's panic hook only.
                 Err(_) => Verdict::Failed(TaskError::Fail(Failure::new("panic", "the handler panicked"))),
             },
-            () = release.cancelled() => return Verdict::Released,
+            () = release.cancelled() => return Verdict::Dropped,
             () = &mut hard => return Verdict::Failed(TaskError::Retry(Failure::new(
                 "time_limit",
                 format!("the attempt took longer than its hard limit of {:?}", limits.hard),
@@ -115,10 +120,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stopping_process_gives_the_task_back() {
+    async fn a_stopping_process_drops_what_does_not_end() {
         let release = CancellationToken::new();
         release.cancel();
         let verdict = limited(pending(), &context(), LIMITS, &release).await;
+        assert!(matches!(verdict, Verdict::Dropped));
+    }
+
+    #[tokio::test]
+    async fn what_is_interrupted_by_its_soft_limit_has_failed() {
+        let context = context();
+        let interrupted = async {
+            context.cancelled.cancelled().await;
+            Err(TaskError::Interrupted)
+        };
+        let verdict = limited(interrupted, &context, LIMITS, &CancellationToken::new()).await;
+        assert_eq!(code(&verdict), "time_limit");
+        let context = self::context();
+        context.cancelled.cancel();
+        let interrupted = async { Err(TaskError::Interrupted) };
+        let verdict = limited(interrupted, &context, LIMITS, &CancellationToken::new()).await;
         assert!(matches!(verdict, Verdict::Released));
     }
 }

@@ -17,6 +17,7 @@ use crate::{
 };
 use shared::{config::Config, db::Session, outbox::OutboxRow, publisher::Publisher, threads};
 use std::{
+    collections::HashSet,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -96,9 +97,11 @@ impl Settler {
         let mut messages: Vec<OutboxRow> = Vec::new();
         let mut rng = rand::rng();
         let now = chrono::Utc::now();
-        for ended in &batch {
-            let step = steps::next(ended, &mut rng);
-            step.log(&ended.task);
+        let steps: Vec<_> = batch
+            .iter()
+            .map(|ended| steps::next(ended, &mut rng))
+            .collect();
+        for (ended, step) in batch.iter().zip(&steps) {
             let message = step.message(&ended.task, now, self.patience);
             step.push(&ended.task, &mut statement);
             if let Some(message) = message {
@@ -122,12 +125,15 @@ impl Settler {
         )]
         metrics::histogram!("warren_settle_batch_size").record(batch.len() as f64);
         metrics::histogram!("warren_settle_commit_seconds").record(begin.elapsed().as_secs_f64());
-        messages.retain(|message| settled.iter().any(|(id, _)| *id == message.task_id));
+        let taken: HashSet<_> = settled.iter().map(|(id, _)| *id).collect();
+        messages.retain(|message| taken.contains(&message.task_id));
         self.publisher.offer(messages);
         let mut deliveries = Vec::with_capacity(batch.len());
-        for ended in &batch {
+        for (ended, step) in batch.iter().zip(&steps) {
             let key = (ended.task.id, ended.task.attempt);
-            if !settled.contains(&(key.0.0, key.1)) {
+            if settled.contains(&(key.0.0, key.1)) {
+                step.log(&ended.task);
+            } else {
                 metrics::counter!("warren_tasks_fenced_total").increment(1);
                 tracing::warn!(task.id = %key.0, task.attempt = key.1, "an outcome came too late: the task had moved on");
             }
@@ -136,7 +142,7 @@ impl Settler {
         self.acker.settled(deliveries);
     }
 
-    /// One outcome that PostgreSQL refuses must not hold up the others.
+    /// One outcome whose values PostgreSQL refuses must not hold up the others.
     fn split(&mut self, mut batch: Vec<Ended>, error: &diesel::result::Error) {
         if let [only] = batch.as_mut_slice() {
             tracing::error!(task.id = %only.task.id, error = error as &dyn std::error::Error, "an outcome could not be written");

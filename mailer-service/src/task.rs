@@ -15,6 +15,8 @@ pub struct Claimed {
     /// The number of this attempt, from 1; together with the id it is the fence.
     pub attempt: i32,
     pub max_attempts: i32,
+    /// Attempts that were given back, which count neither for `max_attempts` nor for the backoff.
+    pub forgiven: i32,
     pub kind: String,
     pub queue: Queue,
     pub lane: Lane,
@@ -79,6 +81,8 @@ pub enum Verdict {
     /// The result, as JSON.
     Completed(Box<RawValue>),
     Failed(TaskError),
-    /// Given back unfinished, because this process stops.
+    /// Not begun, because this process stops: given back.
     Released,
+    /// Dropped half-way, because this process stops: the work may have been done.
+    Dropped,
 }

@@ -118,6 +118,8 @@ impl Session {
                 self.connection = Some(connection);
                 Ok(value)
             }
+            // After a failover this may be yesterday's primary: a fresh connection finds the present one.
+            Err(error) if is_read_only(&error) => Err(DbError::Unavailable(Box::new(error))),
             // libpq has no code for "the connection is gone" that covers every way it goes, so ask it.
             Err(error)
                 if !is_disconnect(&error)
@@ -132,8 +134,9 @@ impl Session {
         }
     }
 
-    /// Like [`Session::run`], but waits for the database; `None` when `stop` came first. Deadlocks and
-    /// serialization failures are tried again too.
+    /// Like [`Session::run`], but waits for the database; `None` when `stop` came first. Only an error that lies in the
+    /// values (see [`is_about_data`]) is returned: a full disk, a failover or a cancelled statement passes, and what is
+    /// to be written must not be given up for it.
     pub fn run_until<T>(
         &mut self,
         stop: &CancellationToken,
@@ -153,7 +156,7 @@ impl Session {
                     }
                     return Some(Ok(value));
                 }
-                Err(DbError::Refused(error)) if !is_passing(&error) => return Some(Err(error)),
+                Err(DbError::Refused(error)) if is_about_data(&error) => return Some(Err(error)),
                 Err(error) => {
                     if outage.is_none() {
                         outage = Some(Instant::now());
@@ -180,6 +183,48 @@ fn is_disconnect(error: &DieselError) -> bool {
         DieselError::BrokenTransactionManager
             | DieselError::DatabaseError(ClosedConnection | UnableToSendCommand, _)
     )
+}
+
+fn is_read_only(error: &DieselError) -> bool {
+    matches!(
+        error,
+        DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)
+    )
+}
+
+/// The same values would be refused again: a constraint, or a text that PostgreSQL can't read. Whatever is not known to
+/// be of this sort is not. (diesel does not tell SQLSTATE, so some are known by the words of an English server; values
+/// that need them don't get past the API.)
+pub fn is_about_data(error: &DieselError) -> bool {
+    use DatabaseErrorKind::{
+        CheckViolation, ExclusionViolation, ForeignKeyViolation, NotNullViolation,
+        RestrictViolation, UniqueViolation,
+    };
+    const WORDS: [&str; 7] = [
+        "invalid input syntax",
+        "invalid byte sequence",
+        "unsupported Unicode escape sequence",
+        "out of range",
+        "value too long",
+        "stack depth limit exceeded",
+        "invalid memory alloc request size",
+    ];
+    match error {
+        DieselError::DatabaseError(
+            CheckViolation | ExclusionViolation | ForeignKeyViolation | NotNullViolation
+            | RestrictViolation | UniqueViolation,
+            _,
+        )
+        | DieselError::SerializationError(_)
+        | DieselError::DeserializationError(_)
+        | DieselError::QueryBuilderError(_)
+        | DieselError::InvalidCString(_)
+        | DieselError::NotFound => true,
+        DieselError::DatabaseError(_, details) => {
+            WORDS.iter().any(|words| details.message().contains(words))
+        }
+        _ => false,
+    }
 }
 
 /// Another transaction was in the way; the same statement may go through the next time.

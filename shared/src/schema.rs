@@ -28,6 +28,7 @@ diesel::table! {
         requeued_at -> Nullable<Timestamptz>,
         created_by -> Nullable<Uuid>,
         traceparent -> Nullable<Text>,
+        forgiven -> Integer,
     }
 }
 

@@ -18,8 +18,8 @@ use uuid::Uuid;
 statement! {
     /// The last condition takes up a claim of ours whose answer was lost with the connection.
     pub struct Claim -> (
-        SqlUuid, Integer, Text, Text, Text, Text, Text, Integer, Text, Nullable<Timestamptz>,
-        Nullable<Timestamptz>, Nullable<Text>
+        SqlUuid, Integer, Text, Text, Text, Text, Text, Integer, Integer, Text,
+        Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Text>
     ) {
         worker: SqlUuid = Uuid,
         id: Array<SqlUuid> = Vec<Uuid>,
@@ -39,7 +39,7 @@ statement! {
         (t.status IN ('PENDING', 'RETRYING') AND t.attempt = message.attempt - 1)
         OR (t.status = 'PROCESSING' AND t.attempt = message.attempt AND t.worker_id = ?))
      RETURNING t.id, t.attempt, t.status, t.kind, t.queue, t.lane, t.payload::text, t.max_attempts,
-        t.on_worker_lost, t.run_at, t.started_at, t.traceparent"
+        t.forgiven, t.on_worker_lost, t.run_at, t.started_at, t.traceparent"
 }
 
 /// What became of a claim; messages that appear in neither list have no work left behind them.
@@ -58,6 +58,7 @@ type Row = (
     String,
     String,
     String,
+    i32,
     i32,
     String,
     Option<DateTime<Utc>>,
@@ -78,6 +79,7 @@ pub fn run(connection: &mut PgConnection, claim: &Claim) -> QueryResult<Claims> 
             lane,
             payload,
             max_attempts,
+            forgiven,
             lost,
             run_at,
             started_at,
@@ -92,6 +94,7 @@ pub fn run(connection: &mut PgConnection, claim: &Claim) -> QueryResult<Claims> 
             id,
             attempt,
             max_attempts,
+            forgiven,
             kind,
             queue: Queue::parse(&queue).unwrap_or(Queue::Work),
             lane: Lane::parse(&lane).unwrap_or(Lane::Normal),

@@ -43,12 +43,16 @@ statement! {
         UPDATE tasks AS t SET
             status = input.status,
             result = input.result::json,
-            error_code = input.error_code,
-            error_message = input.error_message,
+            -- What was given back keeps the error of the attempt before.
+            error_code = CASE WHEN input.outcome = 'released' THEN COALESCE(input.error_code, t.error_code)
+                ELSE input.error_code END,
+            error_message = CASE WHEN input.outcome = 'released' THEN COALESCE(input.error_message, t.error_message)
+                ELSE input.error_message END,
             next_attempt_at = now() + make_interval(secs => input.delay),
             due_at = CASE WHEN input.in_database THEN now() + make_interval(secs => input.delay) END,
             finished_at = CASE WHEN input.finished THEN now() END,
-            max_attempts = max_attempts + CASE input.outcome WHEN 'released' THEN 1 ELSE 0 END,
+            max_attempts = t.max_attempts + CASE input.outcome WHEN 'released' THEN 1 ELSE 0 END,
+            forgiven = t.forgiven + CASE input.outcome WHEN 'released' THEN 1 ELSE 0 END,
             updated_at = now()
         FROM input
         WHERE t.id = input.id AND t.attempt = input.attempt AND t.status = 'PROCESSING'

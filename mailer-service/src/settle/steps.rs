@@ -13,7 +13,7 @@ use shared::{
     outbox::{OutboxRow, Route},
     task::{OnWorkerLost, Status},
 };
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 /// What the settlement writes for one task.
 #[derive(Debug)]
@@ -26,6 +26,13 @@ pub(super) struct Step<'a> {
     /// What `task_attempts` says of this attempt; the happy path leaves no row.
     outcome: Option<&'static str>,
 }
+
+static DROPPED: LazyLock<Failure> = LazyLock::new(|| {
+    Failure::new(
+        "interrupted",
+        "the worker had to stop before this attempt ended, and its work may have been done",
+    )
+});
 
 pub(super) fn next<'a>(ended: &'a Ended, rng: &mut impl Rng) -> Step<'a> {
     let task = &ended.task;
@@ -43,6 +50,21 @@ pub(super) fn next<'a>(ended: &'a Ended, rng: &mut impl Rng) -> Step<'a> {
             failure: None,
             delay: None,
             outcome: Some("released"),
+        },
+        // As after the death of a worker, the task's policy decides. A stop in good order uses up no attempt.
+        Verdict::Dropped => match task.on_worker_lost {
+            OnWorkerLost::Hold => Step {
+                status: Status::Unknown,
+                ..failed(&DROPPED)
+            },
+            OnWorkerLost::Fail => failed(&DROPPED),
+            OnWorkerLost::Retry => Step {
+                status: Status::Pending,
+                result: None,
+                failure: Some(&DROPPED),
+                delay: None,
+                outcome: Some("released"),
+            },
         },
         Verdict::Failed(TaskError::Fail(failure)) => failed(failure),
         Verdict::Failed(TaskError::Unclear(failure))
@@ -71,7 +93,7 @@ pub(super) fn next<'a>(ended: &'a Ended, rng: &mut impl Rng) -> Step<'a> {
 
 fn backoff(task: &Claimed, rng: &mut impl Rng) -> Delay {
     let backoff = kinds::find(&task.kind).map_or(Backoff::DEFAULT, |kind| kind.backoff);
-    let failures = u32::try_from(task.attempt).unwrap_or(1);
+    let failures = u32::try_from(task.attempt - task.forgiven).unwrap_or(1);
     backoff.wait_after(failures, rng)
 }
 
@@ -135,11 +157,16 @@ impl Step<'_> {
         statement.outcome.push(self.outcome);
     }
 
-    /// Counts the outcome; a failure is logged here and nowhere else.
+    /// Counts an outcome that was taken; a failure is logged here and nowhere else.
     pub(super) fn log(&self, task: &Claimed) {
         metrics::counter!("warren_tasks_settled_total", "kind" => task.kind.clone(), "status" => self.status.as_str()).increment(1);
         let Some(failure) = self.failure else { return };
-        if let Some(delay) = self.delay {
+        if self.status == Status::Pending {
+            tracing::warn!(
+                task.id = %task.id, task.kind = %task.kind, task.attempt = task.attempt, error.code = failure.code,
+                "task given back: {}", failure.message
+            );
+        } else if let Some(delay) = self.delay {
             tracing::warn!(
                 task.id = %task.id, task.kind = %task.kind, task.attempt = task.attempt, error.code = failure.code,
                 "task failed, next try in {:?}: {}", delay.duration(), failure.message
@@ -177,6 +204,7 @@ mod tests {
             id: TaskId::now(),
             attempt,
             max_attempts,
+            forgiven: 0,
             kind: "demo.noop".into(),
             queue: Queue::Work,
             lane: Lane::Low,
@@ -226,6 +254,37 @@ mod tests {
             row(&ended(3, 3, verdict)),
             (Status::Failed, Some(("warren.dead".into(), 3)))
         );
+    }
+
+    #[test]
+    fn what_was_dropped_half_way_goes_by_its_policy() {
+        for (policy, step) in [
+            (OnWorkerLost::Hold, (Status::Unknown, None)),
+            (
+                OnWorkerLost::Fail,
+                (Status::Failed, Some(("warren.dead".into(), 1))),
+            ),
+            (
+                OnWorkerLost::Retry,
+                (Status::Pending, Some(("warren.tasks".into(), 2))),
+            ),
+        ] {
+            let mut dropped = ended(1, 1, Verdict::Dropped);
+            dropped.task.on_worker_lost = policy;
+            assert_eq!(row(&dropped), step, "{policy}");
+        }
+    }
+
+    #[test]
+    fn attempts_that_were_given_back_don_t_lengthen_the_wait() {
+        let mut ended = ended(
+            9,
+            20,
+            Verdict::Failed(TaskError::Retry(Failure::new("x", "y"))),
+        );
+        ended.task.forgiven = 8;
+        let step = next(&ended, &mut StdRng::seed_from_u64(1));
+        assert!(step.delay.unwrap().duration() <= Duration::from_secs(5));
     }
 
     #[test]

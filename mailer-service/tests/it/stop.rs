@@ -72,3 +72,44 @@ async fn a_task_that_outlasts_the_grace_is_given_back() {
     assert_eq!(world.wait_for(&id, "COMPLETED").await["attempt"], 2);
     world.finish().await;
 }
+
+/// The relay has the mail and takes longer to say so than the worker may take to stop.
+#[tokio::test]
+async fn a_mail_that_may_have_been_sent_goes_by_its_policy() {
+    let mut world =
+        World::without_mailer("stop_dropped", &[("service.shutdown_grace_s", "1")]).await;
+    world
+        .inbox
+        .set_faults(vec![FaultRule::new(
+            "*",
+            Phase::Dot,
+            Action::Delay { ms: 600_000 },
+        )])
+        .unwrap();
+    let mut ids = Vec::new();
+    for policy in ["hold", "fail", "retry"] {
+        let to = format!("{policy}@example.com");
+        ids.push(world.mail(&to, json!({"on_worker_lost": policy})).await);
+    }
+    world.start_mailer();
+    world.inbox.wait_for_count(3, LONG).await.unwrap();
+    world.stop_mailer().await;
+    for (id, status) in ids.iter().zip(["UNKNOWN", "FAILED", "PENDING"]) {
+        let task = world.task(id).await;
+        assert_eq!(task["status"], status, "{task}");
+        assert_eq!(task["error"]["code"], "interrupted", "{task}");
+    }
+    world.inbox.set_faults(Vec::new()).unwrap();
+    world.start_mailer();
+    assert_eq!(world.wait_for(&ids[2], "COMPLETED").await["attempt"], 2);
+    let to = |policy: &str| {
+        let address = format!("{policy}@example.com");
+        let messages = world.inbox.messages();
+        messages
+            .iter()
+            .filter(|mail| mail.envelope_to == [address.clone()])
+            .count()
+    };
+    assert_eq!((to("hold"), to("fail"), to("retry")), (1, 1, 2));
+    world.finish().await;
+}
