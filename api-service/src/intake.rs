@@ -6,10 +6,10 @@
 
 use crate::queries::accept::{self, Accept};
 use chrono::{DateTime, Utc};
-use diesel::result::Error as DieselError;
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use shared::{
     config::Config,
-    db::{DbError, Session, is_passing},
+    db::{DbError, Session, is_about_data},
     gate::Gate,
     kinds::KindInfo,
     outbox::{OutboxRow, Route, Subject},
@@ -17,11 +17,14 @@ use shared::{
     task::{OnWorkerLost, Priority, Queue, Status, TaskId},
 };
 use std::{
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -84,6 +87,16 @@ pub struct Submission {
     pub idempotency: Option<Idempotency>,
 }
 
+impl Submission {
+    /// About what it takes in memory, and in the statement that stores it.
+    fn bytes(&self) -> usize {
+        const ROW: usize = 512;
+        let tasks: usize = self.tasks.iter().map(|task| ROW + task.payload.len()).sum();
+        let answer = self.idempotency.as_ref();
+        tasks + answer.map_or(0, |idempotency| idempotency.answer.body.len())
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Committed to disk.
@@ -113,12 +126,21 @@ struct Job {
     submission: Submission,
     reply: Reply,
     since: Instant,
+    bytes: usize,
+    /// Given back when the submission is stored or refused.
+    room: OwnedSemaphorePermit,
 }
+
+/// The unit in which waiting bytes are counted.
+const KIBIBYTE: usize = 1024;
 
 /// A handle to the intake thread.
 #[derive(Clone)]
 pub struct Intake {
     jobs: SyncSender<Job>,
+    /// Kibibytes that may wait.
+    room: Arc<Semaphore>,
+    most_kibibytes: usize,
     patience: Duration,
 }
 
@@ -135,6 +157,7 @@ impl Intake {
         let thread = Thread {
             session: Session::new(&config.database),
             max_batch: config.accept.max_batch,
+            max_batch_bytes: config.accept.max_batch_bytes,
             relay_after: Duration::from_millis(config.outbox.relay_after_ms.into()),
             patience,
             publisher,
@@ -145,18 +168,34 @@ impl Intake {
                 thread.run(&waiting);
             }
         })?;
-        Ok((Self { jobs, patience }, handle))
+        let most_kibibytes = (config.accept.queue_bytes / KIBIBYTE)
+            .clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        let intake = Self {
+            jobs,
+            room: Arc::new(Semaphore::new(most_kibibytes)),
+            most_kibibytes,
+            patience,
+        };
+        Ok((intake, handle))
     }
 
     /// Stores the tasks; returns once they are on disk, or were found to be there already.
     pub async fn submit(&self, submission: Submission) -> Result<Outcome, IntakeError> {
         let (reply, answer) = oneshot::channel();
         let since = Instant::now();
+        let bytes = submission.bytes();
+        // One that is larger than all the room there is may pass alone.
+        let kibibytes = bytes.div_ceil(KIBIBYTE).min(self.most_kibibytes);
+        let room = Arc::clone(&self.room)
+            .try_acquire_many_owned(u32::try_from(kibibytes).unwrap_or(u32::MAX))
+            .map_err(|_| IntakeError::Full)?;
         self.jobs
             .try_send(Job {
                 submission,
                 reply,
                 since,
+                bytes,
+                room,
             })
             .map_err(|error| match error {
                 TrySendError::Full(_) => IntakeError::Full,
@@ -174,6 +213,7 @@ impl Intake {
 struct Thread {
     session: Session,
     max_batch: usize,
+    max_batch_bytes: usize,
     relay_after: Duration,
     patience: Duration,
     publisher: Publisher,
@@ -183,10 +223,13 @@ struct Thread {
 impl Thread {
     fn run(mut self, waiting: &Receiver<Job>) {
         while let Ok(first) = waiting.recv() {
+            let mut bytes = first.bytes;
             let mut batch = vec![first];
             while batch.len() < self.max_batch
+                && bytes < self.max_batch_bytes
                 && let Ok(next) = waiting.try_recv()
             {
+                bytes += next.bytes;
                 batch.push(next);
             }
             self.store(batch);
@@ -201,9 +244,13 @@ impl Thread {
         }
         let begin = Instant::now();
         let until = batch.first().map_or(begin, |oldest| oldest.since) + self.patience;
+        let mut rooms = Vec::with_capacity(batch.len());
         let (submissions, replies): (Vec<_>, Vec<_>) = batch
             .into_iter()
-            .map(|job| (job.submission, job.reply))
+            .map(|job| {
+                rooms.push(job.room);
+                (job.submission, job.reply)
+            })
             .unzip();
         let outcomes = self.commit(&submissions, until);
         metrics::histogram!("warren_accept_commit_seconds").record(begin.elapsed().as_secs_f64());
@@ -220,6 +267,7 @@ impl Thread {
             // A caller who has gone away finds the task by its idempotency key.
             let _gone = reply.send(outcome);
         }
+        drop(rooms);
         metrics::counter!("warren_tasks_accepted_total").increment(stored.len() as u64);
         self.publish(&stored);
     }
@@ -245,8 +293,10 @@ impl Thread {
             repeated = true;
             match run {
                 Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
-                Err(DbError::Refused(error)) if !is_passing(&error) => {
-                    return self.split(submissions, until, error);
+                Err(DbError::Refused(error)) if is_about_data(&error) => {
+                    return self
+                        .stored_after_all(&statement, submissions, &error)
+                        .unwrap_or_else(|| self.split(submissions, until, error));
                 }
                 Err(error) => {
                     if self.stop.is_cancelled() || Instant::now() >= until {
@@ -263,6 +313,24 @@ impl Thread {
                 }
             }
         }
+    }
+
+    /// The outcomes, if an earlier try took effect only after it was asked whether it had: then these rows are in their
+    /// own way.
+    fn stored_after_all(
+        &mut self,
+        statement: &Accept,
+        submissions: &[Submission],
+        error: &DieselError,
+    ) -> Option<Vec<Result<Outcome, IntakeError>>> {
+        let is_there = DatabaseErrorKind::UniqueViolation;
+        if !matches!(error, DieselError::DatabaseError(kind, _) if *kind == is_there) {
+            return None;
+        }
+        let committed = self
+            .session
+            .run(|connection| accept::committed(connection, statement, submissions));
+        Some(committed.ok()??.into_iter().map(Ok).collect())
     }
 
     fn split(

@@ -83,7 +83,9 @@ pub struct Http {
 #[serde(deny_unknown_fields)]
 pub struct Accept {
     pub queue_capacity: usize,
+    pub queue_bytes: usize,
     pub max_batch: usize,
+    pub max_batch_bytes: usize,
     pub patience_ms: u64,
     pub idempotency_hours: u32,
 }

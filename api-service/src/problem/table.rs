@@ -72,7 +72,7 @@ problems! {
     Internal = 500 "internal" "Something went wrong in this service"
         "It has been logged under the request id. Sending the request again is safe with an Idempotency-Key."
     Overloaded = 503 "overloaded" "Too many requests are waiting"
-        "Nothing was stored. Send the request again after the seconds in Retry-After. accept.queue_capacity bounds how many may wait."
+        "Nothing was stored. Send the request again after the seconds in Retry-After. accept.queue_capacity and accept.queue_bytes bound what may wait."
     TooManyWaiting = 503 "too-many-waiting" "Too many requests are waiting for tasks"
         "At most http.max_waiting requests may wait with ?wait= at one time. Ask again later, or without ?wait=."
     DatabaseUnavailable = 503 "database-unavailable" "The database can't be reached"

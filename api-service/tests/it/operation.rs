@@ -179,3 +179,31 @@ async fn a_taken_port_is_named() {
         }
     }
 }
+
+/// With the table locked one request is being stored, and its bytes are all that may wait.
+#[tokio::test]
+async fn waiting_bytes_are_bounded() {
+    let api = Api::start_with("operation_bytes", &[("accept.queue_bytes", "1024")]).await;
+    api.env
+        .execute("begin; lock table tasks in exclusive mode")
+        .await;
+    let body = json!({"kind": "demo.noop", "payload": {}});
+    let post = || Answer::of(api.request(Method::POST, "/api/v1/tasks").json(&body));
+    let unlock = async {
+        wait_until(LONG, "a request to be turned away", async || {
+            let metrics = api.get("/metrics").await.text;
+            metrics.contains("route=\"/tasks\",status=\"503\"")
+        })
+        .await;
+        api.env.execute("commit").await;
+    };
+    let (one, other, ()) = tokio::join!(post(), post(), unlock);
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [202, 503]);
+    // Room is given back, and what is larger than all of it passes alone.
+    let text = "x".repeat(5000);
+    let mail = json!({"to": "ada@example.com", "subject": "s", "text": text});
+    assert_eq!(api.post("/api/v1/emails", &mail).await.status, 202);
+    api.finish().await;
+}
