@@ -31,6 +31,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let config = Config::load()?;
     telemetry::init_log(&config.log)?;
+    telemetry::log_panics_without_their_text();
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(&config),
         Command::Migrate => {

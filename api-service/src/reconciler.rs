@@ -33,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Publishing a million tasks again takes a while; a frozen broker must not hold us for ever.
 const LONGEST_CHECK: Duration = Duration::from_secs(120);
+/// Lost tasks that one statement publishes again; it is repeated until all are.
+const REQUEUED_AT_ONCE: usize = 5000;
 
 #[derive(Debug, thiserror::Error)]
 enum ReconcileError {
@@ -133,7 +135,7 @@ impl Reconciler {
             .looked
             .is_none_or(|looked| looked.elapsed() >= self.lost_after())
         {
-            self.requeue_lost(empty).await?;
+            self.requeue_lost(&empty).await?;
             self.looked = Some(Instant::now());
         }
         Ok(())
@@ -194,14 +196,20 @@ impl Reconciler {
 
     /// What slow workers hold ready is published again as well, since it can't be told from what is lost;
     /// that fills their queue, which ends it, and the extra messages claim nothing.
-    async fn requeue_lost(&self, lanes: Vec<String>) -> Result<(), ReconcileError> {
+    async fn requeue_lost(&self, lanes: &[String]) -> Result<(), ReconcileError> {
         if lanes.is_empty() {
             return Ok(());
         }
+        while self.requeue_some(lanes.to_vec()).await? == REQUEUED_AT_ONCE {}
+        Ok(())
+    }
+
+    /// How many it was.
+    async fn requeue_some(&self, lanes: Vec<String>) -> Result<usize, ReconcileError> {
         let requeue = RequeueLost {
             lanes,
             lost_after_seconds: self.lost_after().as_secs_f64(),
-            limit: 1000,
+            limit: i64::try_from(REQUEUED_AT_ONCE).unwrap_or(i64::MAX),
             exchange: topology::TASKS,
             relay_seconds: Duration::from_millis(self.config.outbox.relay_after_ms.into())
                 .as_secs_f64(),
@@ -209,15 +217,15 @@ impl Reconciler {
         let rows = self
             .database(move |connection| requeue.run(connection))
             .await?;
-        if !rows.is_empty() {
-            metrics::counter!("warren_tasks_requeued_total").increment(rows.len() as u64);
+        let count = rows.len();
+        if count > 0 {
+            metrics::counter!("warren_tasks_requeued_total").increment(count as u64);
             tracing::warn!(
-                "{} tasks wait for longer than their empty queues explain and are published again",
-                rows.len()
+                "{count} tasks wait for longer than their empty queues explain and are published again"
             );
             self.publisher.offer(rows);
         }
-        Ok(())
+        Ok(count)
     }
 
     async fn database<T: Send + 'static>(

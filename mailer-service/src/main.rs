@@ -17,6 +17,7 @@ fn main() -> anyhow::Result<()> {
     let Arguments {} = Arguments::parse();
     let config = Config::load()?;
     telemetry::init_log(&config.log)?;
+    telemetry::log_panics_without_their_text();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.worker.threads.max(1))
         .enable_all()

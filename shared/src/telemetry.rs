@@ -24,9 +24,10 @@ pub enum TelemetryError {
 
 /// Starts logging to standard error.
 pub fn init_log(config: &Log) -> Result<(), TelemetryError> {
-    // The AMQP library logs a lost connection in five ways; ours says it once.
+    // The AMQP library logs a lost connection in five ways, and the pool a lost database several times a second; the
+    // loops that live on them say it once.
     let filter = EnvFilter::try_new(format!(
-        "lapin=off,r2d2=error,actix_server=warn,{}",
+        "lapin=off,r2d2=off,actix_server=warn,{}",
         config.level
     ))?;
     let registry = tracing_subscriber::registry().with(filter);
@@ -44,6 +45,19 @@ pub fn init_log(config: &Log) -> Result<(), TelemetryError> {
             .try_init()?,
     }
     Ok(())
+}
+
+/// From now on a panic is a log line that says where, and not what: its text may hold anything, personal data included.
+pub fn log_panics_without_their_text() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        let thread = std::thread::current();
+        tracing::error!(
+            panic.location = location.as_deref().unwrap_or("unknown"),
+            thread.name = thread.name().unwrap_or("unnamed"),
+            "a panic; it ends one request or attempt, or the process if that can't do without the thread"
+        );
+    }));
 }
 
 const UPKEEP: Duration = Duration::from_secs(5);

@@ -123,7 +123,7 @@ pub struct RecipientTask<'a> {
             ("Idempotency-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
         )),
         (status = 422, description = "`invalid-fields` or `idempotency-key-reused`", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "`overloaded` or `stopping`: nothing was stored", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 503, description = "`overloaded` or `stopping`: nothing was stored. `database-unavailable`: it may have been stored; repeat it under its Idempotency-Key", body = ProblemSchema, content_type = "application/problem+json"),
     )
 )]
 pub async fn create(

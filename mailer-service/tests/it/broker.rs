@@ -47,6 +47,30 @@ async fn purged_messages_are_published_again() {
 }
 
 #[tokio::test]
+async fn however_many_messages_were_lost_all_are_published_again() {
+    let quick = [("rescue.reconcile_s", "1"), ("rescue.lost_after_s", "1")];
+    let world = World::without_mailer("broker_purged_many", &quick).await;
+    world
+        .env
+        .execute(
+            "insert into tasks (id, kind, queue, priority, status, payload, max_attempts, created_at, updated_at)
+             select gen_random_uuid(), 'demo.noop', 'work', 5, 'PENDING', '{}', 8, now(), now()
+             from generate_series(1, 6000)",
+        )
+        .await;
+    world
+        .env
+        .wait_until(LONG, "all messages to be published", async || {
+            world.env.queue_depth("warren.tasks.work.normal").await == 6000
+        })
+        .await;
+    // In one look, or the rest would have waited for the next.
+    let looks = "select count(distinct requeued_at) from tasks";
+    assert!(world.env.sql::<i64>(looks).await <= 2);
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_broker_without_our_data_gets_every_waiting_task_again() {
     let quick = [("rescue.reconcile_s", "1"), ("rescue.lost_after_s", "3600")];
     let mut world = World::without_mailer("broker_wiped", &quick).await;
