@@ -187,10 +187,7 @@ impl Task {
             let batch = tokio::select! {
                 biased;
                 error = &mut lost => break Err(error),
-                ended = &mut confirming => break match ended {
-                    Ok(error) => Err(error),
-                    Err(_) => Err(BrokerError::Ended("the confirm task panicked")),
-                },
+                ended = &mut confirming => break Err(confirms_ended(ended)),
                 batch = self.waiting.recv() => batch,
                 // Only when nothing is waiting: what was accepted before the stop is published.
                 () = stop.cancelled() => None,
@@ -208,6 +205,7 @@ impl Task {
                 biased;
                 published = publishing => published,
                 error = &mut lost => Err(error),
+                ended = &mut confirming => Err(confirms_ended(ended)),
             };
             if let Err(error) = published {
                 break Err(error);
@@ -221,6 +219,10 @@ impl Task {
         }
         outcome
     }
+}
+
+fn confirms_ended(ended: Result<BrokerError, tokio::task::JoinError>) -> BrokerError {
+    ended.unwrap_or(BrokerError::Ended("the confirm task panicked"))
 }
 
 /// A published message that waits for its confirm.

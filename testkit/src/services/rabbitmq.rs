@@ -280,11 +280,20 @@ impl RabbitMq {
     }
 
     fn log_note(&self) -> String {
-        format!(
-            ". The end of its log {}:\n{}",
-            self.log_path().display(),
-            self.log_tail(20)
-        )
+        let tail = self.log_tail(20);
+        let log = self.log_path();
+        // RabbitMQ says this once, far above its stack traces.
+        let whole = std::fs::read_to_string(self.folder.join("rabbitmq.log")).unwrap_or_default();
+        let remedy = if whole.contains("required feature flag not enabled") {
+            format!(
+                "\nIts data are of an earlier version that this one does not read. Delete {} and start again: nothing \
+                 is lost, Warren fills the queues anew from PostgreSQL.",
+                self.folder.display()
+            )
+        } else {
+            String::new()
+        };
+        format!(". The end of its log {}:\n{tail}{remedy}", log.display())
     }
 }
 
