@@ -100,6 +100,12 @@ impl Database {
             .await
     }
 
+    /// The number of the latest attempt of the task that was tried most often.
+    pub async fn highest_attempt(&self) -> Result<u64> {
+        self.number("SELECT coalesce(max(attempt), 0)::bigint AS value FROM tasks")
+            .await
+    }
+
     /// Every task's status.
     pub async fn statuses(&self) -> Result<BTreeMap<Uuid, String>> {
         let rows = self

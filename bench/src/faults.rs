@@ -49,12 +49,16 @@ pub enum Fault {
     BrokerDataDeleted,
     /// PostgreSQL kill -9 while draining
     DatabaseKill,
+    /// PostgreSQL kill -9 while draining, and away for longer than the workers' lease
+    DatabaseOutage,
     /// every AMQP connection closed by the operator while draining
     ConnectionsClosed,
     /// the broker frozen for 20 s while accepting and draining
     BrokerFrozen,
     /// TCP cut between mailer-service and broker while draining
     BrokerCut,
+    /// the broker's memory alarm while accepting and draining, and mailer-service ended by SIGTERM meanwhile
+    BrokerAlarm,
     /// mailer-service ended by SIGTERM and started again while draining
     MailerRestart,
     /// mailer-service frozen for longer than its lease beside another, then thawed

@@ -84,10 +84,19 @@ impl Sink {
 
     /// Makes the sink keep each mail and answer so much later, which holds a connection that long.
     pub async fn slow(&self, delay: Duration) -> Result<()> {
-        let delay = json!({"delay": {"ms": u64::try_from(delay.as_millis())?}});
-        let rule = json!([{"match": "*", "phase": "dot", "action": delay}]);
+        self.set_rules(&json!([slow(delay)?])).await
+    }
+
+    /// Slow, and besides refuses the next so many mails for now, so that each is tried again within seconds.
+    pub async fn slow_and_busy(&self, delay: Duration, mails: u64) -> Result<()> {
+        let later = json!({"reply": {"code": 450, "text": "4.2.1 Mailbox busy"}});
+        let busy = json!({"match": "*", "phase": "rcpt", "action": later, "times": mails});
+        self.set_rules(&json!([slow(delay)?, busy])).await
+    }
+
+    async fn set_rules(&self, rules: &Value) -> Result<()> {
         let request = self.client.put(format!("{}/api/v1/faults", self.url));
-        request.json(&rule).send().await?.error_for_status()?;
+        request.json(rules).send().await?.error_for_status()?;
         Ok(())
     }
 
@@ -99,4 +108,9 @@ impl Sink {
         }
         Ok(())
     }
+}
+
+fn slow(delay: Duration) -> Result<Value> {
+    let delay = json!({"delay": {"ms": u64::try_from(delay.as_millis())?}});
+    Ok(json!({"match": "*", "phase": "dot", "action": delay}))
 }

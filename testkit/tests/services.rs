@@ -90,6 +90,23 @@ async fn connect(rabbitmq: &RabbitMq, vhost: &str) -> lapin::Result<lapin::Conne
     .await
 }
 
+/// The check fails while an alarm is on.
+async fn wait_for_alarm(rabbitmq: &RabbitMq, is_on: bool) {
+    let check = ["health", "checks", "alarms"];
+    let waiting = async {
+        while rabbitmq
+            .management()
+            .get::<serde_json::Value>(&check)
+            .await
+            .is_err()
+            != is_on
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), waiting).await.unwrap();
+}
+
 async fn rabbitmq_life(folder: PathBuf) {
     let mut rabbitmq = RabbitMq::start(&folder, RabbitMqOptions::default())
         .await
@@ -126,6 +143,11 @@ async fn rabbitmq_life(folder: PathBuf) {
     );
     rabbitmq.thaw();
     let connection = connect(&rabbitmq, "warren").await.unwrap();
+
+    rabbitmq.block_publishers().await.unwrap();
+    wait_for_alarm(&rabbitmq, true).await;
+    rabbitmq.unblock_publishers().await.unwrap();
+    wait_for_alarm(&rabbitmq, false).await;
 
     assert!(rabbitmq.wipe_data().is_err(), "not while it runs");
     rabbitmq.kill9().await.unwrap();

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
+use serde_json::Value;
+use testkit::stack::Service;
 use uuid::Uuid;
 
 use super::verdict::Verdict;
@@ -27,6 +29,7 @@ pub struct Case<'a> {
     recovered: Option<DateTime<Utc>>,
     in_flight: u64,
     may_err: bool,
+    most_attempts: Option<u64>,
     failures: Vec<String>,
     notes: Vec<String>,
 }
@@ -41,6 +44,7 @@ impl<'a> Case<'a> {
             recovered: None,
             in_flight: 0,
             may_err: false,
+            most_attempts: None,
             failures: Vec::new(),
             notes: Vec::new(),
         }
@@ -115,7 +119,7 @@ impl<'a> Case<'a> {
     pub async fn wait_for_connections(&self, count: usize) -> Result<()> {
         loop {
             let management = self.rig.stack.rabbitmq.management();
-            let seen: Vec<serde_json::Value> = management.get(&["connections"]).await?;
+            let seen: Vec<Value> = management.get(&["connections"]).await?;
             if seen.len() >= count {
                 return Ok(());
             }
@@ -123,6 +127,22 @@ impl<'a> Case<'a> {
                 bail!("the operator sees {} of {count} connections", seen.len());
             }
             tokio::time::sleep(POLL * 2).await;
+        }
+    }
+
+    /// Waits until the service's own health says that the broker takes nothing from it.
+    pub async fn wait_until_blocked(&self, service: &Service, pointer: &str) -> Result<()> {
+        loop {
+            let health = service.health().await?;
+            let seen = health.pointer(pointer).and_then(Value::as_str);
+            if seen == Some("blocked") {
+                return Ok(());
+            }
+            if Instant::now() > self.until {
+                let name = service.name();
+                bail!("{name} still sees its broker {}", seen.unwrap_or("nowhere"));
+            }
+            tokio::time::sleep(POLL).await;
         }
     }
 
@@ -146,6 +166,11 @@ impl<'a> Case<'a> {
         self.may_err = true;
     }
 
+    /// The fault costs no task more attempts than this: none is claimed and given back over and over.
+    pub fn allow_attempts(&mut self, most: u64) {
+        self.most_attempts = Some(most);
+    }
+
     /// Waits for the last mail and the last row, at most until the limit, and counts.
     pub async fn conclude(mut self) -> Result<Verdict> {
         self.end_load().await?;
@@ -155,6 +180,7 @@ impl<'a> Case<'a> {
             .flat_map(|tally| tally.ids.iter().copied())
             .collect();
         self.wait_for_the_last(&accepted).await?;
+        self.check_attempts().await?;
         let arrivals = self.rig.sink.deliveries().await?;
         let statuses = self.rig.database.statuses().await?;
         let unfenced = self.rig.database.unfenced().await?;
@@ -188,6 +214,19 @@ impl<'a> Case<'a> {
             .count();
         verdict.judge(self.may_err, unrecorded, unfenced);
         Ok(verdict)
+    }
+
+    async fn check_attempts(&mut self) -> Result<()> {
+        let Some(most) = self.most_attempts else {
+            return Ok(());
+        };
+        let highest = self.rig.database.highest_attempt().await?;
+        if highest > most {
+            self.fail(format!(
+                "a task was claimed and given back over and over: it is at attempt {highest}, where {most} are enough"
+            ));
+        }
+        Ok(())
     }
 
     async fn wait_for_the_last(&self, accepted: &HashSet<Uuid>) -> Result<()> {

@@ -15,6 +15,8 @@ const MIDWAY: u64 = 600;
 const SLOW: Duration = Duration::from_millis(20);
 /// While the operator's view catches up, which is half a second old and more.
 const SLOWER: Duration = Duration::from_millis(80);
+/// While an alarm is raised and spreads, by a program that takes seconds.
+const SLOWEST: Duration = Duration::from_millis(200);
 /// Publisher and reconciler of the API, publisher and consumer of the mailer.
 const CONNECTIONS: usize = 4;
 /// Requests accepted before, during and after a fault that strikes accepting.
@@ -22,6 +24,16 @@ const SOME: u64 = 500;
 const PENDING: u64 = 1000;
 const FREEZE: Duration = Duration::from_secs(20);
 const CUT: Duration = Duration::from_secs(6);
+/// Long enough that mails are sent and their outcomes have nowhere to go.
+const UNSETTLED: Duration = Duration::from_secs(2);
+/// Longer than the lease (15 s), so that the worker's own right to send has run out.
+const OUTAGE: Duration = Duration::from_secs(20);
+/// The attempt that found the lease run out, and the one that sends.
+const GIVEN_BACK_ONCE: u64 = 2;
+/// Mails that are to be tried again while the broker takes nothing.
+const TRIED_AGAIN: u64 = 100;
+/// Less than what deployments allow before they kill (`stop_grace_period`, 60 s).
+const LONGEST_STOP: Duration = Duration::from_secs(50);
 /// Longer than the lease (15 s) and the reaper's look (1 s).
 const BEYOND_LEASE: Duration = Duration::from_secs(24);
 
@@ -34,9 +46,11 @@ pub async fn play(fault: Fault, case: &mut Case<'_>) -> Result<()> {
         Fault::BrokerKillDraining => broker_kill_draining(case).await,
         Fault::BrokerDataDeleted => broker_data_deleted(case).await,
         Fault::DatabaseKill => database_kill(case).await,
+        Fault::DatabaseOutage => database_outage(case).await,
         Fault::ConnectionsClosed => connections_closed(case).await,
         Fault::BrokerFrozen => broker_frozen(case).await,
         Fault::BrokerCut => broker_cut(case).await,
+        Fault::BrokerAlarm => broker_alarm(case).await,
         Fault::MailerRestart => mailer_restart(case).await,
         Fault::MailerFrozen => mailer_frozen(case).await,
     }
@@ -104,11 +118,19 @@ async fn broker_data_deleted(case: &mut Case<'_>) -> Result<()> {
 }
 
 async fn database_kill(case: &mut Case<'_>) -> Result<()> {
+    database_away(case, UNSETTLED).await
+}
+
+async fn database_outage(case: &mut Case<'_>) -> Result<()> {
+    case.allow_attempts(GIVEN_BACK_ONCE);
+    database_away(case, OUTAGE).await
+}
+
+async fn database_away(case: &mut Case<'_>, time: Duration) -> Result<()> {
     case.may_answer_errors();
     drain_to_midway(case).await?;
     case.rig.stack.postgres.kill9().await?;
-    // Long enough that mails are sent and their outcomes have nowhere to go.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(time).await;
     case.rig.stack.postgres.start_again().await?;
     case.recovered();
     Ok(())
@@ -149,6 +171,50 @@ async fn broker_cut(case: &mut Case<'_>) -> Result<()> {
     tokio::time::sleep(CUT).await;
     proxy.heal().await;
     case.recovered();
+    Ok(())
+}
+
+async fn broker_alarm(case: &mut Case<'_>) -> Result<()> {
+    drain_slowly_to_midway(case, SLOWEST).await?;
+    case.start_steady_load()?;
+    case.rig.stack.rabbitmq.block_publishers().await?;
+    // Only who publishes is blocked, and a mailer publishes the retries.
+    let sink = &case.rig.sink;
+    sink.slow_and_busy(SLOWEST, TRIED_AGAIN).await?;
+    let stack = &case.rig.stack;
+    let mailer = stack.mailers.first().context("no mailer-service")?;
+    case.wait_until_blocked(&stack.api, "/broker").await?;
+    case.wait_until_blocked(mailer, "/broker/publishing")
+        .await?;
+    case.wait_for_acceptances(SOME).await?;
+    end_mailer_while_blocked(case).await?;
+    case.rig.stack.rabbitmq.unblock_publishers().await?;
+    case.rig.sink.slow(SLOW).await?;
+    case.rig.start_mailer().await?;
+    case.recovered();
+    case.wait_for_acceptances(SOME / 5).await?;
+    case.end_load().await
+}
+
+/// A mailer that does not end in time fails the case, which goes on without it.
+async fn end_mailer_while_blocked(case: &mut Case<'_>) -> Result<()> {
+    let begin = Instant::now();
+    let ending = case.rig.mailer()?.terminate();
+    let Ok(exit) = tokio::time::timeout(LONGEST_STOP, ending).await else {
+        case.fail(format!(
+            "the mailer-service had not ended {LONGEST_STOP:?} after SIGTERM while the broker took nothing"
+        ));
+        case.rig.mailer()?.kill9().await?;
+        return Ok(());
+    };
+    let exit = exit?;
+    if !exit.success() {
+        case.fail(format!("the mailer-service ended badly: {exit}"));
+    }
+    case.note(format!(
+        "the mailer-service ended {:.1?} after SIGTERM",
+        begin.elapsed()
+    ));
     Ok(())
 }
 

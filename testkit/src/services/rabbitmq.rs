@@ -4,6 +4,7 @@
 //! and folders come on top. Its users and vhosts are in a definitions file that is loaded at each start, so the
 //! same URLs work after its data was deleted.
 
+mod alarm;
 mod configuration;
 mod epmd;
 mod layout;

@@ -3,6 +3,8 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+
 static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
     let builder = reqwest::Client::builder()
         .no_proxy()
@@ -24,4 +26,10 @@ pub(super) async fn answers_ok(url: &str) -> bool {
         .send()
         .await;
     answer.is_ok_and(|answer| answer.status().is_success())
+}
+
+/// The JSON that the URL answers, whatever the status.
+pub(super) async fn json(url: &str) -> Result<serde_json::Value> {
+    let asking = async { client().get(url).send().await?.json().await };
+    asking.await.with_context(|| format!("GET {url}"))
 }

@@ -132,6 +132,11 @@ impl Service {
         http::answers_ok(&self.ready_url).await
     }
 
+    /// What it says of itself at `/health`.
+    pub async fn health(&self) -> Result<serde_json::Value> {
+        http::json(&format!("{}/health", self.url)).await
+    }
+
     pub async fn wait_until_ready(&mut self) -> Result<()> {
         let start = Instant::now();
         while !self.is_ready().await {
