@@ -8,6 +8,7 @@ use crate::{
     handlers::{Context, Services},
     heartbeat::Identity,
     lanes::{self, PerLane},
+    progress::Board,
     queries::claim::{self, Claim, Claims},
     registry::{Begin, Registry},
     runner::{self, Limits},
@@ -57,6 +58,7 @@ pub struct Common {
     pub acker: Acker,
     pub settle: Sender<Ended>,
     pub identity: Identity,
+    pub board: Board,
     /// Cancels every running task.
     pub cancel: CancellationToken,
     /// Drops every running task and gives it back.
@@ -274,6 +276,7 @@ impl Dispatcher {
             run_at: task.run_at,
             cancelled: self.common.registry.cancel_token(key),
             lease: self.common.identity.clone(),
+            board: self.common.board.clone(),
         };
         let (services, release) = (
             Arc::clone(&self.common.services),

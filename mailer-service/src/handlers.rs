@@ -1,11 +1,15 @@
 //! How each kind of task is done. The list of kinds makes the dispatch, so a kind without a handler does
 //! not compile. A handler says what happened; it never acks, retries or writes the task's row itself.
 
+mod demo_calculate;
 mod demo_noop;
+mod demo_sleep;
+mod demo_unreliable;
 mod email_send;
 
 use crate::{
     heartbeat::Identity,
+    progress::Board,
     smtp::{Permit, Sender},
     task::{Claimed, Failure, TaskError},
 };
@@ -13,7 +17,7 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use shared::{
     fields, for_each_kind,
-    kinds::{DemoNoop, EmailSend, Kind},
+    kinds::{DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, Kind},
     task::TaskId,
 };
 use tokio::time::Instant;
@@ -34,9 +38,11 @@ pub struct Context {
     pub deadline: Instant,
     /// As the task's caller asked; may lie in the past.
     pub run_at: Option<DateTime<Utc>>,
-    /// Fires at the soft time limit, on cancellation, and when the process has to stop.
+    /// Fires at the soft time limit, when somebody cancels the task, and when the process has to stop. A handler that
+    /// has done nothing that must be recorded answers with [`TaskError::Interrupted`].
     pub cancelled: CancellationToken,
     pub lease: Identity,
+    pub board: Board,
 }
 
 impl Permit for Context {
@@ -51,6 +57,13 @@ impl Permit for Context {
 }
 
 impl Context {
+    /// Says how far the attempt is: percent from 0 to 100, a note for people. Written at most four times a second;
+    /// the latest word counts.
+    pub fn progress(&self, percent: impl Into<Option<f64>>, note: Option<&str>) {
+        self.board
+            .report((self.task, self.attempt), percent.into(), note);
+    }
+
     /// Equal on every attempt of a task; for services that recognise repeats.
     pub fn idempotency_token(&self) -> String {
         self.task.to_string()

@@ -1,7 +1,7 @@
 //! Health and metrics of the worker, on an address that stays inside.
 
 use crate::heartbeat::Identity;
-use actix_web::{App, HttpResponse, HttpServer, dev::Server, web};
+use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, web};
 use serde_json::json;
 use shared::{broker::LinkState, gate::Gate, telemetry};
 use std::net::{SocketAddr, TcpListener};
@@ -41,8 +41,8 @@ impl Health {
     }
 }
 
-/// Binds and starts the server; returns it with its address.
-pub fn serve(listen: SocketAddr, health: Health) -> std::io::Result<(Server, SocketAddr)> {
+/// Binds and starts the server; returns what stops it, and its address.
+pub fn serve(listen: SocketAddr, health: Health) -> std::io::Result<(ServerHandle, SocketAddr)> {
     let listener = TcpListener::bind(listen).map_err(|error| {
         std::io::Error::new(
             error.kind(),
@@ -66,7 +66,9 @@ pub fn serve(listen: SocketAddr, health: Health) -> std::io::Result<(Server, Soc
     .shutdown_timeout(1)
     .listen(listener)?
     .run();
-    Ok((server, address))
+    let handle = server.handle();
+    tokio::spawn(server);
+    Ok((handle, address))
 }
 
 async fn report(health: web::Data<Health>) -> HttpResponse {

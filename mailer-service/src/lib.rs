@@ -1,11 +1,13 @@
 //! Warren's worker: consumes, claims, runs handlers, settles, retries.
 
 pub mod consumer;
+pub mod control;
 pub mod dispatcher;
 pub mod handlers;
 pub mod heartbeat;
 pub mod http;
 pub mod lanes;
+pub mod progress;
 pub mod queries;
 pub mod registry;
 pub mod runner;

@@ -65,6 +65,13 @@ impl Registry {
             .and_then(|running| running.delivery)
     }
 
+    /// Asks one attempt to stop, if it runs here.
+    pub fn cancel(&self, key: Key) {
+        if let Some(running) = self.lock().get(&key) {
+            running.cancel.cancel();
+        }
+    }
+
     /// Asks every running attempt to stop.
     pub fn cancel_all(&self) {
         for running in self.lock().values() {

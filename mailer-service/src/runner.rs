@@ -87,6 +87,7 @@ mod tests {
             run_at: None,
             cancelled: CancellationToken::new(),
             lease: Identity::new(Duration::from_secs(15)),
+            board: crate::progress::Board::default(),
         }
     }
 

@@ -3,10 +3,12 @@
 
 use crate::{
     consumer::Consuming,
+    control,
     dispatcher::{self, Common, Event},
     handlers::Services,
     heartbeat::{self, Identity},
     http::{self, Health},
+    progress::Board,
     registry::Registry,
     settle::{self, Acker},
     smtp::{Sender as MailSender, SetupError},
@@ -100,6 +102,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         acker: acker.clone(),
         settle,
         identity: identity.clone(),
+        board: Board::default(),
         cancel: CancellationToken::new(),
         release: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -116,6 +119,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         beating.clone(),
         &stop,
     )?;
+    let control = control::spawn(config, &common, registered.clone(), beating.clone())?;
 
     let (link, consuming) = watch::channel(LinkState::Down);
     let health = Health {
@@ -124,9 +128,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         consuming,
         publishing: publisher.link(),
     };
-    let (server, http_addr) = http::serve(config.worker.http_listen, health)?;
-    let server_handle = server.handle();
-    tokio::spawn(server);
+    let (server_handle, http_addr) = http::serve(config.worker.http_listen, health)?;
 
     let close = CancellationToken::new();
     let consumer = Consuming {
@@ -169,6 +171,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         threads::end_within(Duration::from_secs(5), publishing).await;
         threads::join(sweeper).await;
         threads::join(heart).await;
+        threads::join(control).await;
         server_handle.stop(true).await;
         tracing::info!("stopped");
         if failed { Err(Failed) } else { Ok(()) }

@@ -125,14 +125,18 @@ impl Settler {
         )]
         metrics::histogram!("warren_settle_batch_size").record(batch.len() as f64);
         metrics::histogram!("warren_settle_commit_seconds").record(begin.elapsed().as_secs_f64());
-        let taken: HashSet<_> = settled.iter().map(|(id, _)| *id).collect();
-        messages.retain(|message| taken.contains(&message.task_id));
+        let going_on: HashSet<_> = settled
+            .iter()
+            .filter(|(_, cancelled)| !**cancelled)
+            .map(|((id, _), _)| *id)
+            .collect();
+        messages.retain(|message| going_on.contains(&message.task_id));
         self.publisher.offer(messages);
         let mut deliveries = Vec::with_capacity(batch.len());
         for (ended, step) in batch.iter().zip(&steps) {
             let key = (ended.task.id, ended.task.attempt);
-            if settled.contains(&(key.0.0, key.1)) {
-                step.log(&ended.task);
+            if let Some(cancelled) = settled.get(&(key.0.0, key.1)) {
+                step.log(&ended.task, *cancelled);
             } else {
                 metrics::counter!("warren_tasks_fenced_total").increment(1);
                 tracing::warn!(task.id = %key.0, task.attempt = key.1, "an outcome came too late: the task had moved on");

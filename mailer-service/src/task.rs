@@ -15,7 +15,7 @@ pub struct Claimed {
     /// The number of this attempt, from 1; together with the id it is the fence.
     pub attempt: i32,
     pub max_attempts: i32,
-    /// Attempts that were given back, which count neither for `max_attempts` nor for the backoff.
+    /// Attempts that were given back or lie before the latest replay, which count neither for `max_attempts` nor for the backoff.
     pub forgiven: i32,
     pub kind: String,
     pub queue: Queue,

@@ -4,10 +4,16 @@
 //!
 //! Names are wire forms: they are retired, never reused.
 
+mod demo_calculate;
 mod demo_noop;
+mod demo_sleep;
+mod demo_unreliable;
 pub mod email_send;
 
+pub use demo_calculate::{DemoCalculate, DemoCalculated, Operation};
 pub use demo_noop::{DemoNoop, DemoNoopDone};
+pub use demo_sleep::{DemoSleep, DemoSlept};
+pub use demo_unreliable::{DemoUnreliable, DemoUnreliableDone, FailureClass};
 pub use email_send::{EmailSend, EmailSent};
 
 use crate::{
@@ -22,7 +28,7 @@ use serde::{Serialize, de::DeserializeOwned};
 #[macro_export]
 macro_rules! for_each_kind {
     ($then:ident) => {
-        $then! { EmailSend, DemoNoop }
+        $then! { EmailSend, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep }
     };
 }
 

@@ -29,6 +29,8 @@ diesel::table! {
         created_by -> Nullable<Uuid>,
         traceparent -> Nullable<Text>,
         forgiven -> Integer,
+        progress -> Nullable<Json>,
+        cancel_requested_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -70,6 +72,20 @@ diesel::table! {
         created_at -> Timestamptz,
         expires_at -> Nullable<Timestamptz>,
         revoked_at -> Nullable<Timestamptz>,
+        scopes -> Array<Text>,
+        last_used_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    audit_log (id) {
+        id -> Uuid,
+        at -> Timestamptz,
+        api_key_id -> Nullable<Uuid>,
+        actor -> Text,
+        action -> Text,
+        task_id -> Nullable<Uuid>,
+        details -> Nullable<Json>,
     }
 }
 

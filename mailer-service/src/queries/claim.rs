@@ -33,7 +33,8 @@ statement! {
         worker_id = ?,
         started_at = CASE WHEN t.useful_until <= now() THEN t.started_at ELSE now() END,
         updated_at = now(),
-        next_attempt_at = NULL
+        next_attempt_at = NULL,
+        progress = NULL
      FROM (SELECT unnest(?) AS id, unnest(?) AS attempt) AS message
      WHERE t.id = message.id AND t.finished_at IS NULL AND (
         (t.status IN ('PENDING', 'RETRYING') AND t.attempt = message.attempt - 1)

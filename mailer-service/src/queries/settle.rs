@@ -1,18 +1,19 @@
 //! The settlement: outcomes, failed attempts and follow-up messages of a batch, in one autocommit
 //! statement. Only a row that is still PROCESSING at the same attempt takes its outcome: a worker that
-//! was presumed dead can't overwrite its successor.
+//! was presumed dead can't overwrite its successor. A task that somebody wants to end gets no further attempt: unless
+//! its work succeeded, or nobody can tell, it is CANCELLED.
 
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl,
     sql_types::{Array, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
-use shared::{outbox::OutboxRow, statement};
-use std::collections::HashSet;
+use shared::{outbox::OutboxRow, statement, task::Status};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 statement! {
     /// Arrays with one entry per task, then (`message_*`) per outbox row.
-    pub struct Settle -> (SqlUuid, Integer) {
+    pub struct Settle -> (SqlUuid, Integer, Text) {
         id: Array<SqlUuid> = Vec<Uuid>,
         attempt: Array<Integer> = Vec<i32>,
         status: Array<Text> = Vec<&'static str>,
@@ -41,22 +42,24 @@ statement! {
             id, attempt, status, result, error_code, error_message, delay, in_database, finished, outcome)
      ), settled AS (
         UPDATE tasks AS t SET
-            status = input.status,
+            status = CASE WHEN t.cancel_requested_at IS NOT NULL AND input.status IN ('PENDING', 'RETRYING', 'FAILED')
+                THEN 'CANCELLED' ELSE input.status END,
             result = input.result::json,
             -- What was given back keeps the error of the attempt before.
             error_code = CASE WHEN input.outcome = 'released' THEN COALESCE(input.error_code, t.error_code)
                 ELSE input.error_code END,
             error_message = CASE WHEN input.outcome = 'released' THEN COALESCE(input.error_message, t.error_message)
                 ELSE input.error_message END,
-            next_attempt_at = now() + make_interval(secs => input.delay),
-            due_at = CASE WHEN input.in_database THEN now() + make_interval(secs => input.delay) END,
-            finished_at = CASE WHEN input.finished THEN now() END,
+            next_attempt_at = CASE WHEN t.cancel_requested_at IS NULL THEN now() + make_interval(secs => input.delay) END,
+            due_at = CASE WHEN input.in_database AND t.cancel_requested_at IS NULL
+                THEN now() + make_interval(secs => input.delay) END,
+            finished_at = CASE WHEN input.finished OR t.cancel_requested_at IS NOT NULL THEN now() END,
             max_attempts = t.max_attempts + CASE input.outcome WHEN 'released' THEN 1 ELSE 0 END,
             forgiven = t.forgiven + CASE input.outcome WHEN 'released' THEN 1 ELSE 0 END,
             updated_at = now()
         FROM input
         WHERE t.id = input.id AND t.attempt = input.attempt AND t.status = 'PROCESSING'
-        RETURNING t.id, t.attempt, t.worker_id, t.started_at, t.next_attempt_at
+        RETURNING t.id, t.attempt, t.status AS new_status, t.worker_id, t.started_at, t.next_attempt_at
      ), attempts AS (
         INSERT INTO task_attempts (task_id, attempt, outcome, error_code, error_message, worker_id,
             started_at, ended_at, next_attempt_at)
@@ -68,10 +71,10 @@ statement! {
         INSERT INTO outbox (id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
         SELECT message.* FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?) AS message (
             id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
-        WHERE task_id IN (SELECT id FROM settled)
+        WHERE task_id IN (SELECT id FROM settled WHERE new_status <> 'CANCELLED')
         ON CONFLICT DO NOTHING
      )
-     SELECT id, attempt FROM settled"
+     SELECT id, attempt, new_status FROM settled"
 }
 
 impl Settle {
@@ -87,8 +90,13 @@ impl Settle {
         self.message_after.push(row.publish_after);
     }
 
-    /// The tasks (id, attempt) whose outcome was taken.
-    pub fn run(&self, connection: &mut PgConnection) -> QueryResult<HashSet<(Uuid, i32)>> {
-        Ok(self.load::<(Uuid, i32)>(connection)?.into_iter().collect())
+    /// The tasks (id, attempt) whose outcome was taken, and whether they were cancelled instead of going on.
+    pub fn run(&self, connection: &mut PgConnection) -> QueryResult<HashMap<(Uuid, i32), bool>> {
+        let rows: Vec<(Uuid, i32, String)> = self.load(connection)?;
+        let is_cancelled = |status: &str| status == Status::Cancelled.as_str();
+        Ok(rows
+            .into_iter()
+            .map(|(id, attempt, status)| ((id, attempt), is_cancelled(&status)))
+            .collect())
     }
 }

@@ -157,9 +157,19 @@ impl Step<'_> {
         statement.outcome.push(self.outcome);
     }
 
-    /// Counts an outcome that was taken; a failure is logged here and nowhere else.
-    pub(super) fn log(&self, task: &Claimed) {
-        metrics::counter!("warren_tasks_settled_total", "kind" => task.kind.clone(), "status" => self.status.as_str()).increment(1);
+    /// Counts an outcome that was taken; a failure is logged here and nowhere else. `cancelled`: somebody wanted the task
+    /// to end, so there is no next step.
+    pub(super) fn log(&self, task: &Claimed, cancelled: bool) {
+        let status = if cancelled {
+            Status::Cancelled
+        } else {
+            self.status
+        };
+        metrics::counter!("warren_tasks_settled_total", "kind" => task.kind.clone(), "status" => status.as_str()).increment(1);
+        if cancelled {
+            tracing::info!(task.id = %task.id, task.kind = %task.kind, task.attempt = task.attempt, "task cancelled while it ran");
+            return;
+        }
         let Some(failure) = self.failure else { return };
         if self.status == Status::Pending {
             tracing::warn!(
