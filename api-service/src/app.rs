@@ -15,6 +15,7 @@ use shared::{
     config::{Config, ConfigError},
     db::Pool,
     kinds::AcceptDefaults,
+    publisher::Publisher,
 };
 use std::{fmt, sync::Arc, time::Instant};
 use tokio::sync::watch;
@@ -28,6 +29,7 @@ pub struct AppState {
     pub pool: Pool,
     pub keys: KeyRing,
     pub waiters: Waiters,
+    pub publisher: Publisher,
     /// The publisher's connection to the broker.
     pub broker: watch::Receiver<LinkState>,
     pub metrics: PrometheusHandle,
@@ -49,7 +51,7 @@ impl AppState {
     pub fn start(
         config: Arc<Config>,
         intake: Intake,
-        broker: watch::Receiver<LinkState>,
+        publisher: Publisher,
         metrics: PrometheusHandle,
         stop: CancellationToken,
     ) -> Result<Self, ConfigError> {
@@ -63,7 +65,8 @@ impl AppState {
             config,
             intake,
             pool,
-            broker,
+            broker: publisher.link(),
+            publisher,
             metrics,
             stop,
         })

@@ -3,10 +3,12 @@
 
 mod key;
 mod ring;
+mod scope;
 
 pub(crate) use key::generate;
 pub use key::{ApiKey, KeyHash};
 pub use ring::{KeyRing, KnownKey, Unknown};
+pub use scope::{Scope, Scopes};
 
 use crate::{
     app::AppState,
@@ -31,17 +33,47 @@ use uuid::Uuid;
 pub struct Caller {
     pub key_id: Uuid,
     pub name: Arc<str>,
+    pub scopes: Scopes,
 }
 
-impl FromRequest for Caller {
-    type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
-
-    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+impl Caller {
+    fn of(request: &HttpRequest, scope: Scope) -> Result<Self, Problem> {
         // Absent only if an endpoint was put outside of `require_key`: then nobody may use it.
         let caller = request.extensions().get::<Self>().cloned();
-        ready(caller.ok_or_else(|| Problem::new(ProblemType::MissingKey)))
+        let caller = caller.ok_or_else(|| Problem::new(ProblemType::MissingKey))?;
+        if caller.scopes.allow(scope) {
+            return Ok(caller);
+        }
+        Err(Problem::new(ProblemType::InsufficientScope)
+            .detail(format!("This needs a key with the scope `{scope}`.")))
     }
+}
+
+macro_rules! callers {
+    ($($(#[$doc:meta])* $name:ident = $scope:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub struct $name(pub Caller);
+
+        impl FromRequest for $name {
+            type Error = Problem;
+            type Future = Ready<Result<Self, Problem>>;
+
+            fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+                ready(Caller::of(request, Scope::$scope).map(Self))
+            }
+        }
+    )*};
+}
+
+// Every endpoint behind `require_key` takes one of these, and so says what it needs.
+callers! {
+    /// May hand over work.
+    Submitter = Submit;
+    /// May look at tasks.
+    Reader = Read;
+    /// May change what becomes of tasks.
+    Operator = Operate;
 }
 
 /// Lets a request pass if it carries a valid key, and tells the endpoint whose it is.

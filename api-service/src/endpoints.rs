@@ -1,6 +1,7 @@
 //! The endpoints, a module each: routes, request and response types, handler, tests. An endpoint parses,
 //! makes one call and answers.
 
+pub mod dead_letters;
 pub mod emails;
 pub mod health;
 pub mod metrics;
@@ -35,6 +36,7 @@ pub fn configure(app: &mut ServiceConfig) {
                 .wrap(from_fn(require_key))
                 .configure(tasks::configure)
                 .configure(emails::configure)
+                .configure(dead_letters::configure)
                 .service(metrics::endpoint("/metrics"))
                 .default_service(web::to(not_found)),
         )

@@ -3,11 +3,11 @@
 mod finish;
 
 use crate::{
-    endpoints::{emails, health, metrics, problems, tasks},
+    endpoints::{dead_letters, emails, health, metrics, problems, tasks},
     problem::ProblemSchema,
 };
 use finish::Finish;
-use shared::kinds::{DemoNoop, EmailSend, EmailSent};
+use shared::kinds::{DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, EmailSent};
 use std::sync::LazyLock;
 use utoipa::OpenApi;
 
@@ -15,7 +15,7 @@ use utoipa::OpenApi;
 #[openapi(
     info(
         title = "Warren",
-        description = "A task engine and transactional mail: hand over work in one call, have a durable id back in a millisecond or two, and never lose or silently repeat it.\n\nEvery error is `application/problem+json` (RFC 9457), and every POST takes an `Idempotency-Key`. Every answer has an `X-Request-Id`; send your own and it is kept.",
+        description = "A task engine and transactional mail: hand over work in one call, have a durable id back in a millisecond or two, and never lose or silently repeat it.\n\nEvery error is `application/problem+json` (RFC 9457), and every POST that hands over work takes an `Idempotency-Key`; what operators do can be repeated as it is. Every answer has an `X-Request-Id`; send your own and it is kept.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     paths(
@@ -23,13 +23,19 @@ use utoipa::OpenApi;
         tasks::create::create,
         tasks::list::list,
         tasks::show::show,
+        tasks::operate::cancel,
+        tasks::operate::retry,
+        tasks::operate::resolve,
+        tasks::bulk::cancel,
+        tasks::bulk::retry,
+        dead_letters::list,
         health::health,
         health::live,
         health::ready,
         metrics::show,
         problems::show,
     ),
-    components(schemas(EmailSend, EmailSent, DemoNoop, ProblemSchema)),
+    components(schemas(EmailSend, EmailSent, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, ProblemSchema)),
     tags(
         (name = "Mail", description = "Mails, each a task per recipient."),
         (name = "Tasks", description = "Work of every kind."),
@@ -69,6 +75,7 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(operations.join("\n"), @"
+        GET /api/v1/dead-letters
         POST /api/v1/emails
         GET /api/v1/health
         GET /api/v1/health/live
@@ -76,7 +83,12 @@ mod tests {
         GET /api/v1/metrics
         GET /api/v1/tasks
         POST /api/v1/tasks
+        POST /api/v1/tasks/cancel
+        POST /api/v1/tasks/retry
         GET /api/v1/tasks/{id}
+        POST /api/v1/tasks/{id}/cancel
+        POST /api/v1/tasks/{id}/resolve
+        POST /api/v1/tasks/{id}/retry
         GET /problems/{slug}
         ");
     }

@@ -2,8 +2,11 @@
 
 pub mod accept;
 pub mod api_keys;
+pub mod audit;
+pub mod dead_letters;
 pub mod epoch;
 pub mod idempotency;
+pub mod operate;
 pub mod outbox;
 pub mod rescue;
 pub mod retention;

@@ -77,7 +77,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     let state = AppState::start(
         Arc::new(config.clone()),
         intake,
-        publisher.link(),
+        publisher.clone(),
         metrics.clone(),
         stop.clone(),
     )?;

@@ -100,6 +100,7 @@ pub struct InputLimits {
     pub max_tag_bytes: usize,
     pub max_attempts: u16,
     pub max_schedule_days: u32,
+    pub max_bulk: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -9,16 +9,22 @@ use crate::queries::api_keys;
 use chrono::{DateTime, Utc};
 use shared::db::Pool;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex as StdMutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// How old the keys may become.
 const REFRESH: Duration = Duration::from_secs(1);
+/// Readings between two notes of which keys are used.
+const NOTED_EVERY: u32 = 10;
 /// The least time between two readings: unknown keys can't make more than four a second.
 const BETWEEN: Duration = Duration::from_millis(250);
 
@@ -36,6 +42,8 @@ pub enum Unknown {
 pub struct KnownKey {
     pub caller: Caller,
     pub expires_at: Option<DateTime<Utc>>,
+    /// Since it was read.
+    pub used: AtomicBool,
 }
 
 /// A handle to the keys; clones share them.
@@ -44,6 +52,8 @@ pub struct KeyRing(Arc<Ring>);
 
 struct Ring {
     pool: Pool,
+    /// Keys used since that was last written.
+    used: StdMutex<HashSet<Uuid>>,
     known: RwLock<Known>,
     /// When the latest reading began; held while one is going on.
     latest: Mutex<Option<Instant>>,
@@ -68,13 +78,17 @@ impl KeyRing {
     pub fn spawn(pool: Pool, stop: CancellationToken) -> Self {
         let ring = Self(Arc::new(Ring {
             pool,
+            used: StdMutex::default(),
             known: RwLock::default(),
             latest: Mutex::default(),
         }));
         let background = ring.clone();
         tokio::spawn(stop.run_until_cancelled_owned(async move {
-            loop {
+            for round in 1_u32.. {
                 background.read_after(Instant::now()).await;
+                if round.is_multiple_of(NOTED_EVERY) {
+                    background.note_use().await;
+                }
                 tokio::time::sleep(REFRESH).await;
             }
         }));
@@ -88,7 +102,13 @@ impl KeyRing {
         let is_valid = key
             .expires_at
             .is_none_or(|expires_at| expires_at > Utc::now());
-        is_valid.then(|| key.caller.clone())
+        if !is_valid {
+            return None;
+        }
+        if !key.used.swap(true, Ordering::Relaxed) {
+            self.used().insert(key.caller.key_id);
+        }
+        Some(key.caller.clone())
     }
 
     /// Whose key that is, after reading the keys once more.
@@ -103,6 +123,30 @@ impl KeyRing {
                 Unknown::Unreadable
             }
         })
+    }
+
+    fn used(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes which keys have been used since the last time.
+    async fn note_use(&self) {
+        let ids: Vec<Uuid> = std::mem::take(&mut *self.used()).into_iter().collect();
+        if ids.is_empty() {
+            return;
+        }
+        // Lost with the database: the next use is noted again.
+        if let Err(error) = self
+            .0
+            .pool
+            .run(move |connection| api_keys::used(connection, &ids))
+            .await
+        {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the use of API keys could not be noted"
+            );
+        }
     }
 
     /// Returns when a reading that began after `asked` has ended; all who wait share one.

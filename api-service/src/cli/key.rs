@@ -1,7 +1,7 @@
 //! `api-service key …`: API keys, made and revoked by whoever can reach the database.
 
 use crate::{
-    auth::{self, ApiKey},
+    auth::{self, ApiKey, Scope},
     queries::api_keys::{self, KeyRow, NewKey},
 };
 use anyhow::{Context, Result, bail};
@@ -26,6 +26,10 @@ pub enum KeyCommand {
         /// The key dies after this many days; without it, never.
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
         expires_days: Option<u16>,
+        /// What it may do, separated by commas: submit (hand over work), read (look at tasks), operate (cancel, retry,
+        /// resolve), admin (everything).
+        #[arg(long, value_delimiter = ',', default_value = "admin", value_parser = scope)]
+        scopes: Vec<Scope>,
     },
     /// Show all keys, without the secret parts, which are not stored.
     List,
@@ -49,8 +53,12 @@ impl KeyCommand {
     fn run_on(self, connection: &mut PgConnection) -> Result<()> {
         db::migrate(connection)?;
         match self {
-            Self::Create { name, expires_days } => {
-                let key = create(connection, &name, expires_days)?;
+            Self::Create {
+                name,
+                expires_days,
+                scopes,
+            } => {
+                let key = create(connection, &name, expires_days, &scopes)?;
                 eprintln!(
                     "A key for {name}, shown this once. Send it as `Authorization: Bearer …`."
                 );
@@ -71,6 +79,7 @@ pub fn create(
     connection: &mut PgConnection,
     name: &str,
     expires_days: Option<u16>,
+    scopes: &[Scope],
 ) -> Result<String> {
     if !(1..=LONGEST_NAME).contains(&name.len()) || name.chars().any(char::is_control) {
         bail!("--name must be 1 to {LONGEST_NAME} bytes without control characters");
@@ -85,17 +94,25 @@ pub fn create(
         hash: &key.hash(),
         hint: key.hint(),
         expires_at: expires_days.map(|days| Utc::now() + TimeDelta::days(days.into())),
+        scopes: scopes.iter().map(|scope| scope.as_str()).collect(),
     };
     api_keys::insert(connection, &new).context("the key could not be stored")?;
     Ok(text)
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    Scope::parse(text).ok_or_else(|| {
+        let known = Scope::ALL.map(Scope::as_str).join(", ");
+        format!("a scope is one of {known}")
+    })
 }
 
 /// A table of all keys.
 pub fn list(connection: &mut PgConnection) -> Result<String> {
     let keys = api_keys::list(connection).context("the keys could not be read")?;
     let mut table = format!(
-        "{:<36}  {:<8}  {:<20}  {:<20}  {:<8}  NAME\n",
-        "ID", "KEY", "CREATED", "EXPIRES", "STATE"
+        "{:<36}  {:<8}  {:<20}  {:<20}  {:<20}  {:<8}  {:<20}  NAME\n",
+        "ID", "KEY", "CREATED", "LAST USED", "EXPIRES", "STATE", "SCOPES"
     );
     for key in keys {
         table.push_str(&line(&key, Utc::now()));
@@ -113,11 +130,13 @@ fn line(key: &KeyRow, now: DateTime<Utc>) -> String {
         "valid"
     };
     format!(
-        "{:<36}  {:<8}  {:<20}  {:<20}  {state:<8}  {}\n",
+        "{:<36}  {:<8}  {:<20}  {:<20}  {:<20}  {state:<8}  {:<20}  {}\n",
         key.id,
         format!("{}…", key.hint),
         time(key.created_at),
+        key.last_used_at.map_or_else(|| "never".into(), time),
         key.expires_at.map_or_else(|| "never".into(), time),
+        key.scopes.join(","),
         key.name,
     )
 }
@@ -144,8 +163,10 @@ mod tests {
             created_at: now,
             expires_at: Some(now),
             revoked_at: None,
+            scopes: vec!["submit".into(), "read".into()],
+            last_used_at: None,
         };
-        assert!(line(&key, now).contains("  expired   shop"));
-        assert!(line(&key, now - TimeDelta::days(1)).contains("  valid     shop"));
+        assert!(line(&key, now).contains("  expired   submit,read           shop"));
+        assert!(line(&key, now - TimeDelta::days(1)).contains("  valid     submit,read "));
     }
 }

@@ -5,7 +5,7 @@ mod copies;
 
 use crate::{
     app::{AppState, Endpoint},
-    auth::Caller,
+    auth::{Caller, Submitter},
     endpoints::{
         request::{JsonBody, parse, traceparent},
         submit::{IdempotencyKey, submit},
@@ -128,7 +128,7 @@ pub struct RecipientTask<'a> {
 )]
 pub async fn create(
     state: Data<AppState>,
-    caller: Caller,
+    Submitter(caller): Submitter,
     request: HttpRequest,
     body: JsonBody,
 ) -> Result<HttpResponse, Problem> {

@@ -155,6 +155,7 @@ mod tests {
         let caller = Caller {
             key_id: Uuid::nil(),
             name: "test".into(),
+            scopes: crate::auth::Scopes::ALL,
         };
         IdempotencyKey::of(
             &request,

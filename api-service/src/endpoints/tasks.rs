@@ -1,7 +1,10 @@
 //! `/tasks`: the one door that every kind of work can go through, and where it can be followed.
 
+pub mod bulk;
 pub mod create;
+pub mod filter;
 pub mod list;
+pub mod operate;
 pub mod resource;
 pub mod show;
 
@@ -15,5 +18,23 @@ pub fn configure(app: &mut ServiceConfig) {
             .post(create::create)
             .build(),
     )
-    .service(Endpoint::at("/tasks/{id}").get(show::show).build());
+    // Before the task of any id.
+    .service(Endpoint::at("/tasks/cancel").post(bulk::cancel).build())
+    .service(Endpoint::at("/tasks/retry").post(bulk::retry).build())
+    .service(Endpoint::at("/tasks/{id}").get(show::show).build())
+    .service(
+        Endpoint::at("/tasks/{id}/cancel")
+            .post(operate::cancel)
+            .build(),
+    )
+    .service(
+        Endpoint::at("/tasks/{id}/retry")
+            .post(operate::retry)
+            .build(),
+    )
+    .service(
+        Endpoint::at("/tasks/{id}/resolve")
+            .post(operate::resolve)
+            .build(),
+    );
 }

@@ -2,7 +2,7 @@
 //! configuration, each error with its field, its remedy and the key of its limit.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use shared::{config::InputLimits, fields::FieldError, task::Priority};
 
 /// RFC 3339 with any offset.
@@ -17,6 +17,12 @@ impl<'de> Deserialize<'de> for Time {
                 "must be a time of RFC 3339 with its offset, e.g. 2030-01-31T08:00:00Z",
             )
         })
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0.to_rfc3339())
     }
 }
 

@@ -35,7 +35,7 @@ impl Modify for Finish {
 }
 
 /// Name, status and description of the answers that many endpoints share.
-const COMMON: [(&str, &str, &str); 6] = [
+const COMMON: [(&str, &str, &str); 7] = [
     (
         "Malformed",
         "400",
@@ -47,6 +47,7 @@ const COMMON: [(&str, &str, &str); 6] = [
         "401",
         "`missing-api-key` or `invalid-api-key`",
     ),
+    ("Forbidden", "403", "`insufficient-scope`"),
     ("TooLarge", "413", "`body-too-large`"),
     ("UnsupportedMediaType", "415", "`unsupported-media-type`"),
     ("Problem", "default", "Any other problem"),
@@ -87,7 +88,7 @@ fn finish(operation: &mut Operation) {
     let is_open = operation.security.is_some();
     for (name, status, _) in COMMON {
         let applies = match name {
-            "Unauthorized" => !is_open,
+            "Unauthorized" | "Forbidden" => !is_open,
             "InvalidParameters" => has_query,
             "Problem" => true,
             _ => has_body,

@@ -1,6 +1,6 @@
 //! API keys. Only hashes are stored.
 
-use crate::auth::{Caller, KeyHash, KnownKey};
+use crate::auth::{Caller, KeyHash, KnownKey, Scope};
 use chrono::{DateTime, Utc};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, Insertable, IntoSql, PgConnection, QueryDsl,
@@ -9,6 +9,7 @@ use diesel::{
     sql_types::{Nullable, Timestamptz},
 };
 use shared::schema::api_keys;
+use std::sync::atomic::AtomicBool;
 use uuid::Uuid;
 
 /// A key that is neither revoked nor known to have expired.
@@ -19,6 +20,7 @@ pub struct ValidKey {
     name: String,
     hash: Vec<u8>,
     expires_at: Option<DateTime<Utc>>,
+    scopes: Vec<String>,
 }
 
 impl ValidKey {
@@ -27,10 +29,17 @@ impl ValidKey {
         let caller = Caller {
             key_id: self.id,
             name: self.name.into(),
+            // What is not known here was made by a later version, and permits nothing.
+            scopes: self
+                .scopes
+                .iter()
+                .filter_map(|scope| Scope::parse(scope))
+                .collect(),
         };
         let known = KnownKey {
             caller,
             expires_at: self.expires_at,
+            used: AtomicBool::new(false),
         };
         Some((self.hash.try_into().ok()?, known))
     }
@@ -58,6 +67,7 @@ pub struct NewKey<'a> {
     pub hash: &'a [u8],
     pub hint: &'a str,
     pub expires_at: Option<DateTime<Utc>>,
+    pub scopes: Vec<&'static str>,
 }
 
 pub fn insert(connection: &mut PgConnection, key: &NewKey<'_>) -> QueryResult<usize> {
@@ -76,6 +86,8 @@ pub struct KeyRow {
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub revoked_at: Option<DateTime<Utc>>,
+    pub scopes: Vec<String>,
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
 /// Every key there ever was, the newest first.
@@ -84,6 +96,13 @@ pub fn list(connection: &mut PgConnection) -> QueryResult<Vec<KeyRow>> {
         .select(KeyRow::as_select())
         .order((api_keys::created_at.desc(), api_keys::id.desc()))
         .load(connection)
+}
+
+/// Notes that these keys have been used.
+pub fn used(connection: &mut PgConnection, ids: &[Uuid]) -> QueryResult<usize> {
+    diesel::update(api_keys::table.filter(api_keys::id.eq_any(ids)))
+        .set(api_keys::last_used_at.eq(now))
+        .execute(connection)
 }
 
 /// Revokes a key; false when there is no such key. Revoking twice keeps the first time.

@@ -30,6 +30,7 @@ struct Stranded {
     worker_id: Option<Uuid>,
     started_at: Option<DateTime<Utc>>,
     traceparent: Option<String>,
+    cancel_requested_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Insertable)]
@@ -122,6 +123,7 @@ fn stranded(connection: &mut PgConnection, limit: i64) -> QueryResult<Vec<Strand
             tasks::worker_id,
             tasks::started_at,
             tasks::traceparent,
+            tasks::cancel_requested_at,
         ))
         .for_update()
         .skip_locked()
@@ -131,6 +133,7 @@ fn stranded(connection: &mut PgConnection, limit: i64) -> QueryResult<Vec<Strand
 fn next_status(task: &Stranded) -> Status {
     match OnWorkerLost::parse(&task.on_worker_lost) {
         Some(OnWorkerLost::Hold) => Status::Unknown,
+        _ if task.cancel_requested_at.is_some() => Status::Cancelled,
         Some(OnWorkerLost::Retry) if task.attempt < task.max_attempts => Status::Retrying,
         Some(OnWorkerLost::Retry | OnWorkerLost::Fail) | None => Status::Failed,
     }

@@ -48,6 +48,7 @@ pub struct TaskRow {
     pub updated_at: DateTime<Utc>,
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
+    pub progress: Option<JsonText>,
 }
 
 impl TaskRow {

@@ -1,7 +1,7 @@
 //! Who gets in.
 
 use crate::support::{Answer, Api, LONG};
-use api_service::cli::key;
+use api_service::{auth::Scope, cli::key};
 use reqwest::Method;
 use std::time::{Duration, Instant};
 use testkit::harness::wait_until;
@@ -19,7 +19,7 @@ async fn another_key(api: &Api) -> String {
     let config = api.config().clone();
     let making = move || {
         shared::db::Session::new(&config.database)
-            .run(|connection| Ok(key::create(connection, "second", None).unwrap()))
+            .run(|connection| Ok(key::create(connection, "second", None, &[Scope::Admin]).unwrap()))
             .unwrap()
     };
     tokio::task::spawn_blocking(making).await.unwrap()
@@ -78,6 +78,53 @@ async fn the_open_endpoints_are_few() {
         assert_eq!(answer.problem(), "missing-api-key", "{path}");
         assert!(answer.header("www-authenticate").starts_with("Bearer"));
     }
+    api.finish().await;
+}
+
+/// Whoever adds an endpoint has to say which scope it needs.
+#[tokio::test]
+async fn a_key_without_scopes_may_do_nothing() {
+    let api = Api::start("auth_scopes").await;
+    let none = api.key_with(&[]).await;
+    let document = api.open(Method::GET, "/openapi.json").await.json();
+    let mut seen = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            // Figures about the service, for whoever has a key at all.
+            if operation["security"] == serde_json::json!([{}]) || path == "/api/v1/metrics" {
+                continue;
+            }
+            let path = path.replace("{id}", "01890000-0000-7000-8000-000000000001");
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let request = api.client.request(method, format!("{}{path}", api.url));
+            let request = request.bearer_auth(&none).json(&serde_json::json!({}));
+            let answer = Answer::of(request).await;
+            assert_eq!(answer.problem(), "insufficient-scope", "{path}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 9, "{seen}");
+    api.finish().await;
+}
+
+#[tokio::test]
+async fn scopes_are_kept_apart_and_use_is_noted() {
+    let api = Api::start("auth_scope").await;
+    let submit = api.key_with(&[Scope::Submit]).await;
+    assert_eq!(status_with(&api, &api.url, &submit).await, 403);
+    let read = api.key_with(&[Scope::Read]).await;
+    assert_eq!(status_with(&api, &api.url, &read).await, 200);
+    let body = serde_json::json!({"kind": "demo.noop", "payload": {}});
+    for (key, status) in [(&submit, 202), (&read, 403)] {
+        let request = api.client.post(format!("{}/api/v1/tasks", api.url));
+        let answer = Answer::of(request.bearer_auth(key).json(&body)).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
+    wait_until(LONG, "the use to be noted", async || {
+        let used = "select count(*) from api_keys where last_used_at is not null";
+        api.env.sql::<i64>(used).await >= 2
+    })
+    .await;
     api.finish().await;
 }
 

@@ -1,7 +1,7 @@
 //! Every problem of the table as a caller meets it.
 
 use crate::support::{Answer, Api, LONG};
-use api_service::problem::ProblemType;
+use api_service::{auth::Scope, problem::ProblemType};
 use futures_util::future::join_all;
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
@@ -31,7 +31,7 @@ fn keyed(api: &Api, key: &str, priority: u8) -> RequestBuilder {
 }
 
 /// Requests and the problems that they meet.
-fn requests(api: &Api, id: &str) -> Vec<(&'static str, RequestBuilder)> {
+fn requests(api: &Api, id: &str, reader: &str) -> Vec<(&'static str, RequestBuilder)> {
     let unkeyed = |key: &str| {
         api.client
             .get(format!("{}/api/v1/tasks", api.url))
@@ -65,6 +65,18 @@ fn requests(api: &Api, id: &str) -> Vec<(&'static str, RequestBuilder)> {
             api.client.get(format!("{}/api/v1/tasks", api.url)),
         ),
         ("invalid-api-key", unkeyed("Bearer wr_nonsense")),
+        (
+            "insufficient-scope",
+            api.client
+                .post(format!("{}/api/v1/tasks", api.url))
+                .bearer_auth(reader)
+                .json(&json!({})),
+        ),
+        (
+            "task-state",
+            api.request(Method::POST, &format!("/api/v1/tasks/{id}/resolve"))
+                .json(&json!({"as": "failed"})),
+        ),
         ("not-found", get("/api/v1/nonsense")),
         ("not-found", get("/api/v1/tasks/")),
         ("not-found", get("/problems/nonsense")),
@@ -118,7 +130,8 @@ async fn the_whole_table() {
     api.env
         .execute("alter table tasks add constraint secret check (priority <> 1)")
         .await;
-    for (slug, request) in requests(&api, &id) {
+    let reader = api.key_with(&[Scope::Read]).await;
+    for (slug, request) in requests(&api, &id, &reader) {
         let answer = Answer::of(request).await;
         assert_eq!(answer.problem(), slug, "{answer:?}");
         check(&answer);

@@ -1,6 +1,6 @@
 //! An api-service with a schema and a vhost of its own.
 
-use api_service::{cli::key, service};
+use api_service::{auth::Scope, cli::key, service};
 use reqwest::{Method, RequestBuilder, header::HeaderMap};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -156,7 +156,7 @@ impl Api {
         let _already = telemetry::init_log(&config.log);
         // Keys are made beside the service, whose way to the database a test may have bent.
         let direct = Config::with(&[("database.url", &env.database_url)]).unwrap();
-        let key = make_key(direct).await;
+        let key = make_key(direct, &[Scope::Admin]).await;
         let stop = CancellationToken::new();
         let running = service::start(&config, stop.clone()).unwrap();
         let api = Self {
@@ -183,6 +183,12 @@ impl Api {
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// A key that may do only that.
+    pub(crate) async fn key_with(&self, scopes: &'static [Scope]) -> String {
+        let direct = Config::with(&[("database.url", &self.env.database_url)]).unwrap();
+        make_key(direct, scopes).await
     }
 
     /// Another replica on the same database and broker.
@@ -223,12 +229,12 @@ impl Api {
     }
 }
 
-async fn make_key(config: Config) -> String {
+async fn make_key(config: Config, scopes: &'static [Scope]) -> String {
     let making = move || {
         Session::new(&config.database)
             .run(|connection| {
                 db::migrate(connection).unwrap();
-                Ok(key::create(connection, "test", None).unwrap())
+                Ok(key::create(connection, "test", None, scopes).unwrap())
             })
             .unwrap()
     };

@@ -6,6 +6,7 @@
 mod broker;
 mod database;
 mod life;
+mod operate;
 mod rescue;
 mod retry;
 mod smtp;

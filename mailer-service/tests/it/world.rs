@@ -70,7 +70,13 @@ impl World {
         let database = world.config.database.clone();
         world.key = tokio::task::spawn_blocking(move || {
             Session::new(&database).run(|connection| {
-                Ok(api_service::cli::key::create(connection, "test", None).unwrap())
+                Ok(api_service::cli::key::create(
+                    connection,
+                    "test",
+                    None,
+                    &[api_service::auth::Scope::Admin],
+                )
+                .unwrap())
             })
         })
         .await
@@ -137,9 +143,13 @@ impl World {
     }
 
     pub(crate) async fn task(&self, id: &str) -> Value {
+        self.get(&format!("/tasks/{id}")).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let answer = self
             .http
-            .get(format!("{}/tasks/{id}", self.url))
+            .get(format!("{}{path}", self.url))
             .bearer_auth(&self.key)
             .send()
             .await

@@ -3,7 +3,7 @@
 use super::resource::TaskResource;
 use crate::{
     app::AppState,
-    auth::Caller,
+    auth::{Caller, Submitter},
     endpoints::{
         request::{JsonBody, is_object, parse, traceparent},
         submit::{IdempotencyKey, submit},
@@ -75,7 +75,7 @@ pub struct TaskRequest<'a> {
 )]
 pub async fn create(
     state: Data<AppState>,
-    caller: Caller,
+    Submitter(caller): Submitter,
     request: HttpRequest,
     body: JsonBody,
 ) -> Result<HttpResponse, Problem> {

@@ -3,7 +3,7 @@
 
 use crate::{endpoints::BASE, intake::NewTask, queries::tasks::TaskRow};
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use shared::task::{Queue, Status, TaskId};
 use std::borrow::Cow;
@@ -61,7 +61,7 @@ pub struct TaskResource<'a> {
     pub payload: Option<Box<RawValue>>,
 }
 
-#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Progress {
     /// 0 to 100.
     pub percent: Option<f64>,
@@ -150,7 +150,9 @@ impl From<TaskRow> for TaskResource<'static> {
             queue: row.queue.into(),
             priority: row.priority,
             status: row.status.into(),
-            progress: None,
+            progress: row
+                .progress
+                .and_then(|json| serde_json::from_str(&json.0).ok()),
             result: row
                 .result
                 .and_then(|json| RawValue::from_string(json.0).ok()),

@@ -3,6 +3,7 @@
 use super::resource::TaskResource;
 use crate::{
     app::AppState,
+    auth::Reader,
     endpoints::request::{bad_parameter, parameters, unknown_parameter},
     problem::{Problem, ProblemSchema, ProblemType},
     queries::tasks,
@@ -38,6 +39,7 @@ use uuid::Uuid;
 )]
 pub async fn show(
     state: Data<AppState>,
+    _reader: Reader,
     id: Path<String>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {

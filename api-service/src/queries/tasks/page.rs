@@ -4,7 +4,10 @@
 use super::TaskRow;
 use diesel::{
     ExpressionMethods, OptionalExtension, PgArrayExpressionMethods, PgConnection, QueryDsl,
-    QueryResult, RunQueryDsl, SelectableHelper, dsl::sql, pg::Pg, sql_types::Bool,
+    QueryResult, RunQueryDsl, SelectableHelper,
+    dsl::sql,
+    pg::Pg,
+    sql_types::{Bool, Text},
 };
 use shared::{
     schema::tasks,
@@ -27,6 +30,9 @@ pub struct Filter {
     pub queue: Option<Queue>,
     /// All of these.
     pub tags: Vec<String>,
+    pub error_code: Option<String>,
+    /// As the database's `error_fingerprint` makes it.
+    pub fingerprint: Option<String>,
     /// The lowest id, inclusive.
     pub from: Option<Uuid>,
     /// The highest id, exclusive: where the page before ended, or a time.
@@ -52,6 +58,9 @@ enum Index {
 
 impl Filter {
     fn index(&self) -> Option<Index> {
+        if self.error_code.is_some() || self.fingerprint.is_some() {
+            return Some(Index::Erred);
+        }
         if self.statuses.is_empty() {
             return None;
         }
@@ -86,6 +95,15 @@ impl Filter {
         }
         if let Some(queue) = self.queue {
             query = query.filter(tasks::queue.eq(queue.as_str()));
+        }
+        if let Some(code) = &self.error_code {
+            query = query.filter(tasks::error_code.eq(code));
+        }
+        if let Some(fingerprint) = &self.fingerprint {
+            query = query.filter(
+                sql::<Bool>("error_fingerprint(kind, error_code, error_message) = ")
+                    .bind::<Text, _>(fingerprint),
+            );
         }
         if !self.tags.is_empty() {
             // The literal is the condition of the index `tasks_tagged`; a bind would not match it.

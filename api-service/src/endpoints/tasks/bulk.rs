@@ -1,0 +1,242 @@
+//! `POST /tasks/cancel` and `POST /tasks/retry`: the same for every task that a filter finds, in small batches, with a
+//! dry run that only counts.
+
+use super::{
+    filter::TaskFilter,
+    list::{decode_cursor, encode_cursor},
+    operate::patience,
+};
+use crate::{
+    app::AppState,
+    auth::{Caller, Operator},
+    endpoints::request::{JsonBody, parse},
+    problem::{Problem, ProblemSchema},
+    queries::{
+        audit::Entry,
+        operate,
+        tasks::{self, Filter},
+    },
+};
+use actix_web::{HttpResponse, web::Data};
+use serde::{Deserialize, Serialize};
+use shared::{fields::FieldError, task::Status};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// Tasks changed by one transaction.
+const BATCH: usize = 1000;
+/// Longer than this no request works; the answer then has a cursor to go on with.
+const BUDGET: Duration = Duration::from_secs(20);
+
+const LIVE: [Status; 4] = [
+    Status::Scheduled,
+    Status::Pending,
+    Status::Processing,
+    Status::Retrying,
+];
+const REPLAYABLE: [Status; 6] = [
+    Status::Failed,
+    Status::Cancelled,
+    Status::Expired,
+    Status::Unknown,
+    Status::Retrying,
+    Status::Scheduled,
+];
+
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct BulkRequest {
+    filter: TaskFilter,
+    /// Only count.
+    #[serde(default)]
+    dry_run: bool,
+    /// At most that many tasks; `limits.max_bulk` (100,000 by default) when left out.
+    #[schema(minimum = 1)]
+    limit: Option<i64>,
+    /// `next_cursor` of the answer before, to go on where it ended.
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
+pub struct BulkAnswer {
+    dry_run: bool,
+    /// Tasks that the filter found.
+    matched: usize,
+    /// Tasks that were changed; the others had moved on in that moment. 0 in a dry run.
+    changed: usize,
+    /// Of those, tasks that still run and are told to end (cancel only).
+    running: usize,
+    /// Not null: there may be more; send the same request with this `cursor`.
+    next_cursor: Option<String>,
+}
+
+/// Cancels many tasks.
+#[utoipa::path(
+    post,
+    path = "/api/v1/tasks/cancel",
+    tag = "Operation",
+    operation_id = "cancelTasks",
+    summary = "Cancel many tasks",
+    description = "Every task that is not final and fits the filter, newest first, as `POST /tasks/{id}/cancel` does. Needs the scope `operate`.",
+    request_body = BulkRequest,
+    responses(
+        (status = 200, description = "How many it was", body = BulkAnswer),
+        (status = 422, description = "`invalid-fields`", body = ProblemSchema, content_type = "application/problem+json"),
+    )
+)]
+pub async fn cancel(
+    state: Data<AppState>,
+    Operator(caller): Operator,
+    body: JsonBody,
+) -> Result<HttpResponse, Problem> {
+    let bulk = Bulk::of(&body, &state, &LIVE, &LIVE)?;
+    bulk.run(&state, &caller, Deed::Cancel).await
+}
+
+/// Has many tasks run again.
+#[utoipa::path(
+    post,
+    path = "/api/v1/tasks/retry",
+    tag = "Operation",
+    operation_id = "retryTasks",
+    summary = "Run many tasks again",
+    description = "Every task that fits the filter, newest first, as `POST /tasks/{id}/retry` does; FAILED ones when the filter names no `status`. Needs the scope `operate`.",
+    request_body = BulkRequest,
+    responses(
+        (status = 200, description = "How many it was", body = BulkAnswer),
+        (status = 422, description = "`invalid-fields`", body = ProblemSchema, content_type = "application/problem+json"),
+    )
+)]
+pub async fn retry(
+    state: Data<AppState>,
+    Operator(caller): Operator,
+    body: JsonBody,
+) -> Result<HttpResponse, Problem> {
+    let bulk = Bulk::of(&body, &state, &REPLAYABLE, &[Status::Failed])?;
+    bulk.run(&state, &caller, Deed::Retry).await
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Deed {
+    Cancel,
+    Retry,
+}
+
+struct Bulk {
+    filter: Filter,
+    /// As it was asked for, for the audit log.
+    asked: serde_json::Value,
+    dry_run: bool,
+    limit: usize,
+}
+
+impl Bulk {
+    fn of(
+        body: &JsonBody,
+        state: &AppState,
+        possible: &[Status],
+        usual: &[Status],
+    ) -> Result<Self, Problem> {
+        let request: BulkRequest = parse(&body.0)?;
+        let limits = &state.config.limits;
+        let mut errors = Vec::new();
+        let mut filter = request.filter.check(possible, usual, limits, &mut errors);
+        let most = limits.max_bulk;
+        let limit = request
+            .limit
+            .map_or(Some(most), |limit| usize::try_from(limit).ok());
+        let limit = limit.filter(|limit| (1..=most).contains(limit));
+        if limit.is_none() {
+            let detail = format!("must be 1 to {most} (limits.max_bulk)");
+            errors.push(FieldError::new("/limit", detail));
+        }
+        if let Some(cursor) = &request.cursor {
+            match decode_cursor(cursor) {
+                Some(id) => filter.below = filter.below.into_iter().chain([id]).min(),
+                None => errors.push(FieldError::new(
+                    "/cursor",
+                    "must be the next_cursor of an answer",
+                )),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Problem::fields(errors));
+        }
+        Ok(Self {
+            filter,
+            asked: serde_json::to_value(&request.filter).map_err(Problem::internal)?,
+            dry_run: request.dry_run,
+            limit: limit.unwrap_or(most),
+        })
+    }
+
+    async fn run(
+        mut self,
+        state: &AppState,
+        caller: &Caller,
+        deed: Deed,
+    ) -> Result<HttpResponse, Problem> {
+        let begin = Instant::now();
+        let mut answer = BulkAnswer {
+            dry_run: self.dry_run,
+            ..BulkAnswer::default()
+        };
+        loop {
+            let wanted = BATCH.min(self.limit - answer.matched);
+            let filter = self.filter.clone();
+            let page = state
+                .pool
+                .run(move |connection| tasks::page(connection, &filter, wanted))
+                .await?;
+            let ids: Vec<Uuid> = page.rows.iter().map(|row| row.id).collect();
+            answer.matched += ids.len();
+            if !self.dry_run && !ids.is_empty() {
+                let (changed, running) = self.carry_out(state, caller, deed, ids).await?;
+                answer.changed += changed;
+                answer.running += running;
+            }
+            let Some(next) = page.next else { break };
+            if answer.matched >= self.limit || begin.elapsed() >= BUDGET {
+                answer.next_cursor = Some(encode_cursor(next));
+                break;
+            }
+            self.filter.below = Some(next);
+        }
+        Ok(HttpResponse::Ok().json(answer))
+    }
+
+    async fn carry_out(
+        &self,
+        state: &AppState,
+        caller: &Caller,
+        deed: Deed,
+        ids: Vec<Uuid>,
+    ) -> Result<(usize, usize), Problem> {
+        let (caller, patience) = (caller.clone(), patience(state));
+        let details = serde_json::json!({"filter": self.asked, "tasks": ids.len()});
+        let (changed, running, rows) = state
+            .pool
+            .run(move |connection| {
+                let mut entry = Entry {
+                    by: &caller,
+                    action: "tasks.cancel",
+                    task: None,
+                    details: Some(details),
+                };
+                match deed {
+                    Deed::Cancel => {
+                        let cancelled = operate::cancel(connection, ids, &entry)?;
+                        Ok((cancelled.changed, cancelled.running, Vec::new()))
+                    }
+                    Deed::Retry => {
+                        entry.action = "tasks.retry";
+                        let rows = operate::replay(connection, ids, patience, &entry)?;
+                        Ok((rows.len(), 0, rows))
+                    }
+                }
+            })
+            .await?;
+        state.publisher.offer(rows);
+        Ok((changed, running))
+    }
+}
