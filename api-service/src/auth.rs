@@ -66,7 +66,7 @@ macro_rules! callers {
     )*};
 }
 
-// Every endpoint behind `require_key` takes one of these, and so says what it needs.
+// Every endpoint behind `require_key` takes one of these, and so says what it needs; the metrics take any key.
 callers! {
     /// May hand over work.
     Submitter = Submit;

@@ -10,6 +10,7 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use shared::{
     config::Config,
     db::{DbError, Session, is_about_data},
+    fields::FieldError,
     gate::Gate,
     kinds::KindInfo,
     outbox::{OutboxRow, Route, Subject},
@@ -28,6 +29,46 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// A task's own time limits, in seconds; none: its kind's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TimeLimits {
+    pub soft_s: Option<i32>,
+    pub hard_s: Option<i32>,
+}
+
+impl TimeLimits {
+    /// Those asked for, checked; errors are added to `errors`.
+    pub fn of(
+        soft_s: Option<i64>,
+        hard_s: Option<i64>,
+        kind: &KindInfo,
+        most: u32,
+        errors: &mut Vec<FieldError>,
+    ) -> Self {
+        let mut check = |pointer: &str, asked: Option<i64>| {
+            let asked = asked?;
+            let fits = (1..=i64::from(most)).contains(&asked);
+            let seconds = i32::try_from(asked).ok().filter(|_| fits);
+            if seconds.is_none() {
+                let detail = format!("must be 1 to {most} seconds (limits.max_time_limit_s)");
+                errors.push(FieldError::new(pointer, detail));
+            }
+            seconds
+        };
+        let soft = check("/soft_time_limit_s", soft_s);
+        let hard_s = check("/hard_time_limit_s", hard_s);
+        let usual = |limit: Duration| i32::try_from(limit.as_secs()).unwrap_or(i32::MAX);
+        let hard = hard_s.unwrap_or(usual(kind.limits.hard));
+        if soft.is_some_and(|soft| soft > hard) {
+            let detail = format!("must not exceed the hard limit, {hard} seconds");
+            errors.push(FieldError::new("/soft_time_limit_s", detail));
+        }
+        // The signal comes before the end, also when the end alone was moved.
+        let soft_s = soft.or_else(|| hard_s.map(|hard| hard.min(usual(kind.limits.soft))));
+        Self { soft_s, hard_s }
+    }
+}
+
 /// A task as it will be stored.
 #[derive(Debug, Clone)]
 pub struct NewTask {
@@ -38,6 +79,7 @@ pub struct NewTask {
     /// The payload in its stored form, from [`KindInfo::accept`].
     pub payload: String,
     pub max_attempts: u16,
+    pub time_limits: TimeLimits,
     pub on_worker_lost: OnWorkerLost,
     pub tags: Vec<String>,
     /// Not before then; a time in the future makes the task SCHEDULED.
@@ -253,6 +295,8 @@ impl Thread {
             })
             .unzip();
         let outcomes = self.commit(&submissions, until);
+        // Before the answers, so that who has one finds room for the next.
+        drop(rooms);
         metrics::histogram!("warren_accept_commit_seconds").record(begin.elapsed().as_secs_f64());
         #[expect(
             clippy::cast_precision_loss,
@@ -267,7 +311,6 @@ impl Thread {
             // A caller who has gone away finds the task by its idempotency key.
             let _gone = reply.send(outcome);
         }
-        drop(rooms);
         metrics::counter!("warren_tasks_accepted_total").increment(stored.len() as u64);
         self.publish(&stored);
     }

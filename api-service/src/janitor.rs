@@ -1,6 +1,6 @@
 //! Ends and deletes by age, in small batches, so that accepting does not notice.
 
-use crate::queries::{outbox, retention, workers};
+use crate::queries::{audit, outbox, retention, workers};
 use shared::{config::Config, db::Session, gate::Gate, threads};
 use std::{thread::JoinHandle, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,11 @@ pub(crate) fn spawn(
             if retention.finished_days > 0 {
                 batches(&mut session, &stop, "finished tasks", |c| {
                     retention::delete_finished(c, retention.finished_days, retention.batch)
+                });
+            }
+            if retention.audit_days > 0 {
+                batches(&mut session, &stop, "audit lines", |c| {
+                    audit::forget(c, retention.audit_days, BATCH)
                 });
             }
             batches(&mut session, &stop, "old workers", |c| {

@@ -23,6 +23,8 @@ use utoipa::OpenApi;
         tasks::create::create,
         tasks::list::list,
         tasks::show::show,
+        tasks::timeline::show,
+        tasks::operate::reschedule,
         tasks::operate::cancel,
         tasks::operate::retry,
         tasks::operate::resolve,
@@ -86,9 +88,11 @@ mod tests {
         POST /api/v1/tasks/cancel
         POST /api/v1/tasks/retry
         GET /api/v1/tasks/{id}
+        PATCH /api/v1/tasks/{id}
         POST /api/v1/tasks/{id}/cancel
         POST /api/v1/tasks/{id}/resolve
         POST /api/v1/tasks/{id}/retry
+        GET /api/v1/tasks/{id}/timeline
         GET /problems/{slug}
         ");
     }

@@ -11,4 +11,5 @@ pub mod outbox;
 pub mod rescue;
 pub mod retention;
 pub mod tasks;
+pub mod timeline;
 pub mod workers;

@@ -165,7 +165,7 @@ impl Reconciler {
     }
 
     fn lost_after(&self) -> Duration {
-        Duration::from_secs(self.config.rescue.lost_after_s.into())
+        Duration::from_secs(self.config.rescue.lost_after_s.max(1).into())
     }
 
     /// Whether a queue has been seen empty, and never otherwise, for as long as a message may take.
@@ -200,15 +200,22 @@ impl Reconciler {
         if lanes.is_empty() {
             return Ok(());
         }
-        while self.requeue_some(lanes.to_vec()).await? == REQUEUED_AT_ONCE {}
+        // What this look has published again must not look lost to it, however long it takes.
+        let begin = Instant::now();
+        let age = || self.lost_after() + begin.elapsed();
+        while self.requeue_some(lanes.to_vec(), age()).await? == REQUEUED_AT_ONCE {}
         Ok(())
     }
 
     /// How many it was.
-    async fn requeue_some(&self, lanes: Vec<String>) -> Result<usize, ReconcileError> {
+    async fn requeue_some(
+        &self,
+        lanes: Vec<String>,
+        age: Duration,
+    ) -> Result<usize, ReconcileError> {
         let requeue = RequeueLost {
             lanes,
-            lost_after_seconds: self.lost_after().as_secs_f64(),
+            lost_after_seconds: age.as_secs_f64(),
             limit: i64::try_from(REQUEUED_AT_ONCE).unwrap_or(i64::MAX),
             exchange: topology::TASKS,
             relay_seconds: Duration::from_millis(self.config.outbox.relay_after_ms.into())

@@ -2,11 +2,10 @@
 //! twice a second for running tasks that are to be cancelled, and writes their progress.
 //!
 //! Asking the database instead of listening to a broadcast means that no request is ever lost, whatever was down when
-//! it was made; the question costs a look into an index that is nearly always empty.
+//! it was made; the question costs a look at the rows that run here.
 
 use crate::{
     dispatcher::Common,
-    heartbeat::Identity,
     progress::Board,
     queries::control::{self, WriteProgress},
     registry::Registry,
@@ -29,7 +28,6 @@ pub fn spawn(
 ) -> std::io::Result<JoinHandle<()>> {
     let control = Control {
         session: Session::new(&config.database),
-        identity: common.identity.clone(),
         registry: common.registry.clone(),
         board: common.board.clone(),
     };
@@ -42,7 +40,6 @@ pub fn spawn(
 
 struct Control {
     session: Session,
-    identity: Identity,
     registry: Registry,
     board: Board,
 }
@@ -60,10 +57,10 @@ impl Control {
     }
 
     fn cancel(&mut self) {
-        let worker = self.identity.get();
+        let running = self.registry.tasks();
         match self
             .session
-            .run(|connection| control::to_cancel(connection, worker))
+            .run(|connection| control::to_cancel(connection, &running))
         {
             Ok(keys) => {
                 for (id, attempt) in keys {

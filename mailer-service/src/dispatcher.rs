@@ -11,7 +11,7 @@ use crate::{
     progress::Board,
     queries::claim::{self, Claim, Claims},
     registry::{Begin, Registry},
-    runner::{self, Limits},
+    runner,
     settle::{Acker, DeliveryRef, Ended},
     task::Claimed,
 };
@@ -19,7 +19,6 @@ use shared::{
     config::Config,
     db::Session,
     envelope::Envelope,
-    kinds,
     task::{Lane, Queue},
     threads,
 };
@@ -259,7 +258,7 @@ impl Dispatcher {
 
     fn start(&self, task: Claimed) {
         let key = (task.id, task.attempt);
-        let limits = kinds::find(&task.kind).map_or(Limits::DEFAULT, |kind| kind.limits);
+        let limits = task.limits();
         if limits.hard > LONG {
             self.common.acker.settled(
                 self.common

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub type Key = (TaskId, i32);
 
@@ -63,6 +64,11 @@ impl Registry {
         self.lock()
             .remove(&key)
             .and_then(|running| running.delivery)
+    }
+
+    /// The tasks that run here.
+    pub fn tasks(&self) -> Vec<Uuid> {
+        self.lock().keys().map(|(task, _)| task.0).collect()
     }
 
     /// Asks one attempt to stop, if it runs here.

@@ -3,8 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use shared::{
+    kinds,
     outbox::Subject,
-    task::{Lane, OnWorkerLost, Queue, TaskId},
+    task::{Lane, Limits, OnWorkerLost, Queue, TaskId},
 };
 use std::time::Duration;
 
@@ -27,9 +28,25 @@ pub struct Claimed {
     pub run_at: Option<DateTime<Utc>>,
     pub started_at: Option<DateTime<Utc>>,
     pub traceparent: Option<String>,
+    /// The task's own limits, in seconds.
+    pub soft_limit_s: Option<i32>,
+    pub hard_limit_s: Option<i32>,
 }
 
 impl Claimed {
+    /// The task's own limits where it has some, else its kind's.
+    pub fn limits(&self) -> Limits {
+        let kind = kinds::find(&self.kind).map_or(Limits::DEFAULT, |kind| kind.limits);
+        let seconds = |own: Option<i32>| {
+            let own = u64::try_from(own?).ok()?;
+            Some(Duration::from_secs(own))
+        };
+        Limits {
+            soft: seconds(self.soft_limit_s).unwrap_or(kind.soft),
+            hard: seconds(self.hard_limit_s).unwrap_or(kind.hard),
+        }
+    }
+
     /// What a message about `attempt` of this task says.
     pub fn subject(&self, attempt: i32) -> Subject<'_> {
         Subject {

@@ -101,6 +101,7 @@ pub struct InputLimits {
     pub max_attempts: u16,
     pub max_schedule_days: u32,
     pub max_bulk: usize,
+    pub max_time_limit_s: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -124,6 +125,7 @@ pub struct Rescue {
 #[serde(deny_unknown_fields)]
 pub struct Retention {
     pub finished_days: u32,
+    pub audit_days: u32,
     pub batch: u32,
 }
 

@@ -185,7 +185,7 @@ fn is_disconnect(error: &DieselError) -> bool {
     )
 }
 
-fn is_read_only(error: &DieselError) -> bool {
+pub(crate) fn is_read_only(error: &DieselError) -> bool {
     matches!(
         error,
         DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)
@@ -227,14 +227,18 @@ pub fn is_about_data(error: &DieselError) -> bool {
     }
 }
 
-/// Another transaction was in the way; the same statement may go through the next time.
+/// Known to pass: another transaction was in the way, the disk is full, this is no longer the primary.
 pub fn is_passing(error: &DieselError) -> bool {
     match error {
-        DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => true,
+        DieselError::DatabaseError(
+            DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::ReadOnlyTransaction,
+            _,
+        ) => true,
         DieselError::DatabaseError(_, details) => {
             details.message().contains("deadlock detected")
                 || details.message().contains("statement timeout")
                 || details.message().contains("too many connections")
+                || details.message().contains("No space left on device")
         }
         _ => false,
     }

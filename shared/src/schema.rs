@@ -31,6 +31,8 @@ diesel::table! {
         forgiven -> Integer,
         progress -> Nullable<Json>,
         cancel_requested_at -> Nullable<Timestamptz>,
+        soft_limit_s -> Nullable<Integer>,
+        hard_limit_s -> Nullable<Integer>,
     }
 }
 

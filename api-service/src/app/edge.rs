@@ -141,6 +141,7 @@ fn method(response: &ServiceResponse) -> &'static str {
     match *response.request().method() {
         Method::GET => "GET",
         Method::POST => "POST",
+        Method::PATCH => "PATCH",
         _ => "other",
     }
 }

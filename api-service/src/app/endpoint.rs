@@ -47,6 +47,18 @@ impl Endpoint {
         self
     }
 
+    #[must_use]
+    pub fn patch<F, Args>(mut self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.allow.push("PATCH");
+        self.resource = self.resource.route(web::patch().to(handler));
+        self
+    }
+
     /// The resource to register.
     pub fn build(self) -> Resource {
         let allow = self.allow.join(", ");

@@ -23,8 +23,8 @@ use uuid::Uuid;
 
 /// How old the keys may become.
 const REFRESH: Duration = Duration::from_secs(1);
-/// Readings between two notes of which keys are used.
-const NOTED_EVERY: u32 = 10;
+/// How often it is noted which keys were used.
+const NOTED_EVERY: Duration = Duration::from_secs(5);
 /// The least time between two readings: unknown keys can't make more than four a second.
 const BETWEEN: Duration = Duration::from_millis(250);
 
@@ -83,13 +83,18 @@ impl KeyRing {
             latest: Mutex::default(),
         }));
         let background = ring.clone();
-        tokio::spawn(stop.run_until_cancelled_owned(async move {
-            for round in 1_u32.. {
+        tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+            loop {
                 background.read_after(Instant::now()).await;
-                if round.is_multiple_of(NOTED_EVERY) {
-                    background.note_use().await;
-                }
                 tokio::time::sleep(REFRESH).await;
+            }
+        }));
+        // Apart, so that it can't hold up the end of a revoked key.
+        let noting = ring.clone();
+        tokio::spawn(stop.run_until_cancelled_owned(async move {
+            loop {
+                tokio::time::sleep(NOTED_EVERY).await;
+                noting.note_use().await;
             }
         }));
         ring

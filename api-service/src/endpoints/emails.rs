@@ -12,7 +12,7 @@ use crate::{
         tasks::resource::Links,
         terms::{Asked, Terms, Time},
     },
-    intake::{Answer, NewTask},
+    intake::{Answer, NewTask, TimeLimits},
     problem::{Problem, ProblemSchema},
 };
 use actix_web::{
@@ -80,9 +80,15 @@ pub struct EmailRequest {
     /// Not sent before then (RFC 3339 with any offset).
     #[schema(value_type = Option<DateTime<Utc>>)]
     run_at: Option<Time>,
+    /// Not sent before so many seconds from now; instead of `run_at`.
+    #[schema(minimum = 0)]
+    delay: Option<i64>,
     /// Not sent after then: EXPIRED instead.
     #[schema(value_type = Option<DateTime<Utc>>)]
     useful_until: Option<Time>,
+    /// What to do when a worker dies, or has to stop, while a mail may be on the wire: `retry` (when left out; it may
+    /// arrive twice), `fail`, or `hold` (the task becomes UNKNOWN and waits for a person).
+    on_worker_lost: Option<OnWorkerLost>,
 }
 
 /// The tasks of an accepted mail.
@@ -147,6 +153,7 @@ pub async fn create(
 struct Accepted {
     copies: Vec<(TaskId, EmailSend)>,
     terms: Terms,
+    on_worker_lost: OnWorkerLost,
     now: DateTime<Utc>,
 }
 
@@ -157,6 +164,7 @@ fn accept(state: &AppState, body: &[u8]) -> Result<Accepted, Problem> {
     let terms = Asked {
         priority: asked.priority,
         run_at: asked.run_at,
+        delay: asked.delay,
         useful_until: asked.useful_until,
         tags: asked.tags.unwrap_or_default(),
     }
@@ -173,7 +181,12 @@ fn accept(state: &AppState, body: &[u8]) -> Result<Accepted, Problem> {
         headers: asked.headers,
     };
     match copies(mail, &state.defaults) {
-        Ok(copies) if errors.is_empty() => Ok(Accepted { copies, terms, now }),
+        Ok(copies) if errors.is_empty() => Ok(Accepted {
+            copies,
+            terms,
+            on_worker_lost: asked.on_worker_lost.unwrap_or(OnWorkerLost::Retry),
+            now,
+        }),
         Ok(_) => Err(Problem::fields(errors)),
         Err(mut wrong) => {
             wrong.append(&mut errors);
@@ -215,7 +228,12 @@ impl Accepted {
     }
 
     fn tasks(self, caller: &Caller, traceparent: Option<&str>) -> Result<Vec<NewTask>, Problem> {
-        let Self { copies, terms, now } = self;
+        let Self {
+            copies,
+            terms,
+            on_worker_lost,
+            now,
+        } = self;
         let kind = kinds::find(EmailSend::NAME).ok_or_else(|| {
             Problem::internal(std::io::Error::other(
                 "email.send is not in the list of kinds",
@@ -231,7 +249,8 @@ impl Accepted {
                     priority: terms.priority,
                     payload: kinds::to_json(&mail).map_err(Problem::fields)?,
                     max_attempts: kind.backoff.max_attempts,
-                    on_worker_lost: OnWorkerLost::Retry,
+                    time_limits: TimeLimits::default(),
+                    on_worker_lost,
                     tags: terms.tags.clone(),
                     run_at: terms.run_at,
                     useful_until: terms.useful_until,

@@ -7,6 +7,7 @@ pub mod list;
 pub mod operate;
 pub mod resource;
 pub mod show;
+pub mod timeline;
 
 use crate::app::Endpoint;
 use actix_web::web::ServiceConfig;
@@ -21,7 +22,17 @@ pub fn configure(app: &mut ServiceConfig) {
     // Before the task of any id.
     .service(Endpoint::at("/tasks/cancel").post(bulk::cancel).build())
     .service(Endpoint::at("/tasks/retry").post(bulk::retry).build())
-    .service(Endpoint::at("/tasks/{id}").get(show::show).build())
+    .service(
+        Endpoint::at("/tasks/{id}")
+            .get(show::show)
+            .patch(operate::reschedule)
+            .build(),
+    )
+    .service(
+        Endpoint::at("/tasks/{id}/timeline")
+            .get(timeline::show)
+            .build(),
+    )
     .service(
         Endpoint::at("/tasks/{id}/cancel")
             .post(operate::cancel)

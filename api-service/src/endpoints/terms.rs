@@ -38,6 +38,8 @@ pub(super) fn parse_time(text: &str) -> Option<DateTime<Utc>> {
 pub(super) struct Asked {
     pub(super) priority: Option<i64>,
     pub(super) run_at: Option<Time>,
+    /// Seconds from now, instead of `run_at`.
+    pub(super) delay: Option<i64>,
     pub(super) useful_until: Option<Time>,
     pub(super) tags: Vec<String>,
 }
@@ -59,7 +61,7 @@ impl Asked {
         now: DateTime<Utc>,
         errors: &mut Vec<FieldError>,
     ) -> Terms {
-        let run_at = self.run_at.map(|time| time.0);
+        let run_at = start(self.run_at, self.delay, limits, now, errors);
         let useful_until = self.useful_until.map(|time| time.0);
         check_times(run_at, useful_until, limits, now, errors);
         Terms {
@@ -87,7 +89,30 @@ fn priority(asked: Option<i64>, errors: &mut Vec<FieldError>) -> Priority {
         })
 }
 
-fn check_times(
+/// When the work may begin, as asked for by a time or by a delay.
+pub(super) fn start(
+    run_at: Option<Time>,
+    delay: Option<i64>,
+    limits: &InputLimits,
+    now: DateTime<Utc>,
+    errors: &mut Vec<FieldError>,
+) -> Option<DateTime<Utc>> {
+    let run_at = run_at.map(|time| time.0);
+    let Some(delay) = delay else { return run_at };
+    if run_at.is_some() {
+        let detail = "must not be given together with run_at, which says the same";
+        errors.push(FieldError::new("/delay", detail));
+    }
+    let most = i64::from(limits.max_schedule_days) * 86_400;
+    if (0..=most).contains(&delay) {
+        return Some(now + TimeDelta::seconds(delay));
+    }
+    let detail = format!("must be 0 to {most} seconds (limits.max_schedule_days)");
+    errors.push(FieldError::new("/delay", detail));
+    None
+}
+
+pub(super) fn check_times(
     run_at: Option<DateTime<Utc>>,
     useful_until: Option<DateTime<Utc>>,
     limits: &InputLimits,
@@ -195,6 +220,7 @@ mod tests {
         let (terms, errors) = check(Asked {
             priority: Some(9),
             run_at: Some(time("2020-01-01T00:00:00Z")),
+            delay: None,
             useful_until: Some(time("2026-01-01T00:00:01Z")),
             tags: vec!["a".into(), "é".into(), "a".into()],
         });
@@ -204,10 +230,33 @@ mod tests {
     }
 
     #[test]
+    fn a_delay_is_a_time() {
+        let (terms, errors) = check(Asked {
+            delay: Some(90),
+            ..Asked::default()
+        });
+        assert!(errors.is_empty());
+        assert_eq!(terms.run_at, Some(time("2026-01-01T00:01:30Z").0));
+        for (run_at, delay) in [
+            (None, -1),
+            (None, i64::MAX),
+            (Some(time("2026-01-02T00:00:00Z")), 1),
+        ] {
+            let (_, errors) = check(Asked {
+                run_at,
+                delay: Some(delay),
+                ..Asked::default()
+            });
+            assert_eq!(errors, ["/delay"]);
+        }
+    }
+
+    #[test]
     fn what_is_not_is_named() {
         let (_, errors) = check(Asked {
             priority: Some(10),
             run_at: Some(time("2027-06-01T00:00:00Z")),
+            delay: None,
             useful_until: Some(time("2027-05-01T00:00:00Z")),
             tags: vec![String::new(), "ok".into(), "x".repeat(65), "a\0".into()],
         });

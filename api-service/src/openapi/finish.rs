@@ -65,7 +65,9 @@ fn problem_response(description: &str) -> Response {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post].into_iter().flatten()
+    [&mut item.get, &mut item.post, &mut item.patch]
+        .into_iter()
+        .flatten()
 }
 
 fn finish(operation: &mut Operation) {
@@ -88,7 +90,9 @@ fn finish(operation: &mut Operation) {
     let is_open = operation.security.is_some();
     for (name, status, _) in COMMON {
         let applies = match name {
-            "Unauthorized" | "Forbidden" => !is_open,
+            "Unauthorized" => !is_open,
+            // Figures about the service are for any key.
+            "Forbidden" => !is_open && operation.operation_id.as_deref() != Some("getMetrics"),
             "InvalidParameters" => has_query,
             "Problem" => true,
             _ => has_body,

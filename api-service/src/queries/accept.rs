@@ -35,6 +35,8 @@ statement! {
         status: Array<Text> = Vec<&'static str>,
         payload: Array<Text> = Vec<String>,
         max_attempts: Array<Integer> = Vec<i32>,
+        soft_limit_s: Array<Nullable<Integer>> = Vec<Option<i32>>,
+        hard_limit_s: Array<Nullable<Integer>> = Vec<Option<i32>>,
         on_worker_lost: Array<Text> = Vec<&'static str>,
         tags: Array<Text> = Vec<String>,
         run_at: Array<Nullable<Timestamptz>> = Vec<Option<DateTime<Utc>>>,
@@ -54,14 +56,14 @@ statement! {
         ON CONFLICT DO NOTHING
         RETURNING request_id
     ), input AS (
-        SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS input (
-            id, request_id, kind, queue, priority, status, payload, max_attempts, on_worker_lost, tags,
+        SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS input (
+            id, request_id, kind, queue, priority, status, payload, max_attempts, soft_limit_s, hard_limit_s, on_worker_lost, tags,
             run_at, due_at, useful_until, created_at, created_by, traceparent, lane, routing_key)
         WHERE request_id IS NULL OR request_id IN (SELECT request_id FROM keys)
     ), stored AS (
-        INSERT INTO tasks (id, kind, queue, priority, status, payload, max_attempts, on_worker_lost, tags,
+        INSERT INTO tasks (id, kind, queue, priority, status, payload, max_attempts, soft_limit_s, hard_limit_s, on_worker_lost, tags,
             run_at, due_at, useful_until, created_at, updated_at, created_by, traceparent)
-        SELECT id, kind, queue, priority, status, payload::json, max_attempts, on_worker_lost, tags::text[],
+        SELECT id, kind, queue, priority, status, payload::json, max_attempts, soft_limit_s, hard_limit_s, on_worker_lost, tags::text[],
             run_at, due_at, useful_until, created_at, created_at, created_by, traceparent
         FROM input
     ), published AS (
@@ -102,6 +104,8 @@ impl Accept {
                 all.status.push(task.status().as_str());
                 all.payload.push(task.payload.clone());
                 all.max_attempts.push(task.max_attempts.into());
+                all.soft_limit_s.push(task.time_limits.soft_s);
+                all.hard_limit_s.push(task.time_limits.hard_s);
                 all.on_worker_lost.push(task.on_worker_lost.as_str());
                 all.tags.push(array_literal(&task.tags));
                 all.run_at.push(task.run_at);

@@ -6,7 +6,7 @@ use diesel::{
     BoolExpressionMethods, ExpressionMethods, Insertable, IntoSql, PgConnection, QueryDsl,
     QueryResult, Queryable, RunQueryDsl, Selectable, SelectableHelper,
     dsl::now,
-    sql_types::{Nullable, Timestamptz},
+    sql_types::{Array, Nullable, Timestamptz, Uuid as SqlUuid},
 };
 use shared::schema::api_keys;
 use std::sync::atomic::AtomicBool;
@@ -98,11 +98,14 @@ pub fn list(connection: &mut PgConnection) -> QueryResult<Vec<KeyRow>> {
         .load(connection)
 }
 
-/// Notes that these keys have been used.
+/// Notes that these keys have been used, to the minute.
 pub fn used(connection: &mut PgConnection, ids: &[Uuid]) -> QueryResult<usize> {
-    diesel::update(api_keys::table.filter(api_keys::id.eq_any(ids)))
-        .set(api_keys::last_used_at.eq(now))
-        .execute(connection)
+    diesel::sql_query(
+        "UPDATE api_keys SET last_used_at = now()
+         WHERE id = ANY($1) AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')",
+    )
+    .bind::<Array<SqlUuid>, _>(ids)
+    .execute(connection)
 }
 
 /// Revokes a key; false when there is no such key. Revoking twice keeps the first time.

@@ -43,10 +43,10 @@ pub fn groups(
         "WITH failed AS (
             SELECT id, kind, error_code, error_message, finished_at,
                 error_fingerprint(kind, error_code, error_message) AS fingerprint
-            FROM tasks
-            WHERE error_code IS NOT NULL AND status = 'FAILED'
-                AND ($1 IS NULL OR kind = $1) AND ($2 IS NULL OR queue = $2)
-            ORDER BY id DESC LIMIT $3
+            FROM (
+                SELECT * FROM tasks WHERE error_code IS NOT NULL AND status = 'FAILED' ORDER BY id DESC LIMIT $3
+            ) AS newest
+            WHERE ($1 IS NULL OR kind = $1) AND ($2 IS NULL OR queue = $2)
          )
          SELECT kind, error_code, fingerprint, count(*) AS count, min(finished_at) AS first_seen, max(finished_at) AS last_seen,
             (array_agg(id ORDER BY id DESC))[1] AS sample_id,

@@ -2,16 +2,17 @@
 //! worker can't both have their way with it.
 
 use super::{
-    audit::{self, Entry},
+    audit::{self, Deed},
     outbox::OutboxColumns,
 };
+use chrono::{DateTime, Utc};
 use diesel::{
-    Connection, ExpressionMethods, PgConnection, QueryDsl, QueryResult, RunQueryDsl,
-    sql_types::{Array, Double, Text, Uuid as SqlUuid},
+    Connection, PgConnection, QueryResult, RunQueryDsl,
+    sql_types::{Array, Double, Text, Timestamptz, Uuid as SqlUuid},
 };
 use shared::{
+    db::is_passing,
     outbox::OutboxRow,
-    schema::tasks,
     statement,
     task::{Status, TaskId},
     topology,
@@ -23,14 +24,18 @@ statement! {
     /// A waiting task ends at once. One that runs is noted; its worker sees that and tells the handler.
     struct Cancel -> (SqlUuid, Text) {
         ids: Array<SqlUuid> = Vec<Uuid>,
+        statuses: Array<Text> = Vec<&'static str>,
     }
-    "UPDATE tasks SET
+    "WITH chosen AS (
+        SELECT id FROM tasks WHERE id = ANY(?) AND status = ANY(?) AND finished_at IS NULL ORDER BY id FOR UPDATE
+     )
+     UPDATE tasks SET
         status = CASE status WHEN 'PROCESSING' THEN status ELSE 'CANCELLED' END,
         finished_at = CASE status WHEN 'PROCESSING' THEN NULL ELSE now() END,
         cancel_requested_at = COALESCE(cancel_requested_at, now()),
         due_at = NULL, next_attempt_at = NULL, updated_at = now()
-     WHERE id = ANY(?) AND finished_at IS NULL
-     RETURNING id, status"
+     FROM chosen WHERE tasks.id = chosen.id
+     RETURNING tasks.id, status"
 }
 
 statement! {
@@ -38,18 +43,23 @@ statement! {
     /// wait any longer, and keeps its count.
     struct Replay -> OutboxColumns {
         ids: Array<SqlUuid> = Vec<Uuid>,
+        statuses: Array<Text> = Vec<&'static str>,
         exchange: Text = &'static str,
         relay_seconds: Double = f64,
     }
-    "WITH replayed AS (
+    "WITH chosen AS (
+        SELECT id FROM tasks WHERE id = ANY(?) AND status = ANY(?) ORDER BY id FOR UPDATE
+     ), replayed AS (
         UPDATE tasks SET
             status = 'PENDING', finished_at = NULL, due_at = NULL, next_attempt_at = NULL, cancel_requested_at = NULL,
             progress = NULL, updated_at = now(),
+            -- A mail is dated by this.
+            run_at = CASE WHEN run_at > now() THEN now() ELSE run_at END,
             useful_until = CASE WHEN useful_until > now() THEN useful_until END,
             max_attempts = CASE WHEN finished_at IS NULL THEN max_attempts ELSE attempt + max_attempts - forgiven END,
             forgiven = CASE WHEN finished_at IS NULL THEN forgiven ELSE attempt END
-        WHERE id = ANY(?) AND status IN ('FAILED', 'CANCELLED', 'EXPIRED', 'UNKNOWN', 'RETRYING', 'SCHEDULED')
-        RETURNING id, attempt, kind, queue, lane, traceparent
+        FROM chosen WHERE tasks.id = chosen.id
+        RETURNING tasks.id, attempt, kind, queue, lane, traceparent
      )
      INSERT INTO outbox (id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
      SELECT gen_random_uuid(), id, attempt + 1, kind, lane, ?, queue || '.' || lane, traceparent,
@@ -59,13 +69,82 @@ statement! {
 }
 
 statement! {
+    /// Another time for a task that nobody has claimed. A message of it that is under way claims nothing.
+    struct Reschedule -> (SqlUuid,) {
+        run_at: Timestamptz = DateTime<Utc>,
+        due_at: Timestamptz = DateTime<Utc>,
+        id: SqlUuid = Uuid,
+    }
+    "UPDATE tasks SET status = 'SCHEDULED', run_at = ?, due_at = ?, next_attempt_at = NULL, updated_at = now()
+     WHERE id = ? AND status IN ('SCHEDULED', 'PENDING') RETURNING id"
+}
+
+statement! {
     /// A person knows what became of a task.
     struct Resolve -> (SqlUuid,) {
         status: Text = &'static str,
         id: SqlUuid = Uuid,
     }
-    "UPDATE tasks SET status = ?, finished_at = now(), updated_at = now()
-     WHERE id = ? AND status = 'UNKNOWN' RETURNING id"
+    "WITH found AS (SELECT ?::text AS status)
+     UPDATE tasks SET status = found.status, finished_at = now(), updated_at = now(),
+        error_code = CASE found.status WHEN 'FAILED' THEN error_code END,
+        error_message = CASE found.status WHEN 'FAILED' THEN error_message END
+     FROM found WHERE id = ? AND tasks.status = 'UNKNOWN' RETURNING id"
+}
+
+/// What can be cancelled.
+pub const LIVE: [Status; 4] = [
+    Status::Scheduled,
+    Status::Pending,
+    Status::Processing,
+    Status::Retrying,
+];
+
+/// What can be run again, or at once.
+pub const REPLAYABLE: [Status; 6] = [
+    Status::Failed,
+    Status::Cancelled,
+    Status::Expired,
+    Status::Unknown,
+    Status::Retrying,
+    Status::Scheduled,
+];
+
+/// Tasks, and the states that they must still be in.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    pub ids: Vec<Uuid>,
+    pub statuses: Vec<Status>,
+}
+
+impl Chosen {
+    pub fn one(id: TaskId, statuses: &[Status]) -> Self {
+        Self {
+            ids: vec![id.0],
+            statuses: statuses.to_vec(),
+        }
+    }
+
+    fn statuses(&self) -> Vec<&'static str> {
+        self.statuses.iter().map(|status| status.as_str()).collect()
+    }
+}
+
+/// How often a transaction that a worker's got in the way of is tried.
+const TRIES: u32 = 5;
+
+/// Deeds on many rows can meet a settlement or a claim in a deadlock, which ends one of them; this one is tried again.
+fn persistently<T>(
+    connection: &mut PgConnection,
+    mut work: impl FnMut(&mut PgConnection) -> QueryResult<T>,
+) -> QueryResult<T> {
+    for _ in 1..TRIES {
+        match connection.transaction(&mut work) {
+            Err(error) if is_passing(&error) => {}
+            outcome => return outcome,
+        }
+    }
+    connection.transaction(work)
 }
 
 /// How many tasks were changed, and how many of them still run.
@@ -78,15 +157,17 @@ pub struct Cancelled {
 /// Cancels those of the tasks that are not final.
 pub fn cancel(
     connection: &mut PgConnection,
-    ids: Vec<Uuid>,
-    entry: &Entry<'_>,
+    chosen: &Chosen,
+    deed: &Deed<'_>,
 ) -> QueryResult<Cancelled> {
-    let statement = Cancel { ids };
-    connection.transaction(|connection| {
+    let statement = Cancel {
+        ids: chosen.ids.clone(),
+        statuses: chosen.statuses(),
+    };
+    persistently(connection, |connection| {
         let rows: Vec<(Uuid, String)> = (&statement).load(connection)?;
-        if !rows.is_empty() {
-            audit::insert(connection, entry)?;
-        }
+        let changed: Vec<Uuid> = rows.iter().map(|(id, _)| *id).collect();
+        audit::note(connection, deed, &changed)?;
         let is_running = |status: &str| status == Status::Processing.as_str();
         Ok(Cancelled {
             changed: rows.len(),
@@ -99,39 +180,41 @@ pub fn cancel(
 /// messages are committed.
 pub fn replay(
     connection: &mut PgConnection,
-    ids: Vec<Uuid>,
+    chosen: &Chosen,
     patience: Duration,
-    entry: &Entry<'_>,
+    deed: &Deed<'_>,
 ) -> QueryResult<Vec<OutboxRow>> {
     let statement = Replay {
-        ids,
+        ids: chosen.ids.clone(),
+        statuses: chosen.statuses(),
         exchange: topology::TASKS,
         relay_seconds: patience.as_secs_f64(),
     };
-    connection.transaction(|connection| {
+    persistently(connection, |connection| {
         let rows: Vec<OutboxRow> = (&statement).load(connection)?;
-        if !rows.is_empty() {
-            audit::insert(connection, entry)?;
-        }
+        let changed: Vec<Uuid> = rows.iter().map(|row| row.task_id).collect();
+        audit::note(connection, deed, &changed)?;
         Ok(rows)
     })
 }
 
-/// As [`replay`], for a task that must be UNKNOWN: a person has looked at that state.
-pub fn replay_unknown(
+/// Puts off, or forward, a task that waits for its first attempt; false when it does not.
+pub fn reschedule(
     connection: &mut PgConnection,
     id: TaskId,
-    patience: Duration,
-    entry: &Entry<'_>,
-) -> QueryResult<Vec<OutboxRow>> {
+    run_at: DateTime<Utc>,
+    deed: &Deed<'_>,
+) -> QueryResult<bool> {
+    let statement = Reschedule {
+        run_at,
+        due_at: run_at,
+        id: id.0,
+    };
     connection.transaction(|connection| {
-        let unknown: Vec<Uuid> = tasks::table
-            .filter(tasks::id.eq(id.0))
-            .filter(tasks::status.eq(Status::Unknown.as_str()))
-            .select(tasks::id)
-            .for_update()
-            .load(connection)?;
-        replay(connection, unknown, patience, entry)
+        let rows: Vec<(Uuid,)> = (&statement).load(connection)?;
+        let changed: Vec<Uuid> = rows.into_iter().map(|(id,)| id).collect();
+        audit::note(connection, deed, &changed)?;
+        Ok(!changed.is_empty())
     })
 }
 
@@ -140,7 +223,7 @@ pub fn resolve(
     connection: &mut PgConnection,
     id: TaskId,
     status: Status,
-    entry: &Entry<'_>,
+    deed: &Deed<'_>,
 ) -> QueryResult<bool> {
     let statement = Resolve {
         status: status.as_str(),
@@ -148,9 +231,8 @@ pub fn resolve(
     };
     connection.transaction(|connection| {
         let rows: Vec<(Uuid,)> = (&statement).load(connection)?;
-        if !rows.is_empty() {
-            audit::insert(connection, entry)?;
-        }
-        Ok(!rows.is_empty())
+        let changed: Vec<Uuid> = rows.into_iter().map(|(id,)| id).collect();
+        audit::note(connection, deed, &changed)?;
+        Ok(!changed.is_empty())
     })
 }

@@ -7,6 +7,7 @@ mod auth;
 mod emails;
 mod idempotency;
 mod list;
+mod operate;
 mod operation;
 mod problems;
 mod support;

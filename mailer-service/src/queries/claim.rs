@@ -19,7 +19,7 @@ statement! {
     /// The last condition takes up a claim of ours whose answer was lost with the connection.
     pub struct Claim -> (
         SqlUuid, Integer, Text, Text, Text, Text, Text, Integer, Integer, Text,
-        Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Text>
+        Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Text>, Nullable<Integer>, Nullable<Integer>
     ) {
         worker: SqlUuid = Uuid,
         id: Array<SqlUuid> = Vec<Uuid>,
@@ -40,7 +40,8 @@ statement! {
         (t.status IN ('PENDING', 'RETRYING') AND t.attempt = message.attempt - 1)
         OR (t.status = 'PROCESSING' AND t.attempt = message.attempt AND t.worker_id = ?))
      RETURNING t.id, t.attempt, t.status, t.kind, t.queue, t.lane, t.payload::text, t.max_attempts,
-        t.forgiven, t.on_worker_lost, t.run_at, t.started_at, t.traceparent"
+        t.forgiven, t.on_worker_lost, t.run_at, t.started_at, t.traceparent,
+        t.soft_limit_s, t.hard_limit_s"
 }
 
 /// What became of a claim; messages that appear in neither list have no work left behind them.
@@ -65,6 +66,8 @@ type Row = (
     Option<DateTime<Utc>>,
     Option<DateTime<Utc>>,
     Option<String>,
+    Option<i32>,
+    Option<i32>,
 );
 
 pub fn run(connection: &mut PgConnection, claim: &Claim) -> QueryResult<Claims> {
@@ -85,6 +88,8 @@ pub fn run(connection: &mut PgConnection, claim: &Claim) -> QueryResult<Claims> 
             run_at,
             started_at,
             traceparent,
+            soft_limit_s,
+            hard_limit_s,
         ) = row;
         let id = TaskId(id);
         if status == Status::Expired.as_str() {
@@ -104,6 +109,8 @@ pub fn run(connection: &mut PgConnection, claim: &Claim) -> QueryResult<Claims> 
             run_at,
             started_at,
             traceparent,
+            soft_limit_s,
+            hard_limit_s,
         });
     }
     Ok(claims)

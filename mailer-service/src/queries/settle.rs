@@ -45,6 +45,7 @@ statement! {
             status = CASE WHEN t.cancel_requested_at IS NOT NULL AND input.status IN ('PENDING', 'RETRYING', 'FAILED')
                 THEN 'CANCELLED' ELSE input.status END,
             result = input.result::json,
+            progress = CASE WHEN input.status <> 'COMPLETED' THEN t.progress END,
             -- What was given back keeps the error of the attempt before.
             error_code = CASE WHEN input.outcome = 'released' THEN COALESCE(input.error_code, t.error_code)
                 ELSE input.error_code END,

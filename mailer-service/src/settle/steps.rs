@@ -223,6 +223,8 @@ mod tests {
             run_at: None,
             started_at: None,
             traceparent: None,
+            soft_limit_s: None,
+            hard_limit_s: None,
         };
         Ended { task, verdict }
     }

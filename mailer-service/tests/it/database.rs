@@ -81,3 +81,23 @@ async fn an_outcome_with_values_that_are_refused_fails_alone() {
     world.wait_for(&other, "COMPLETED").await;
     world.finish().await;
 }
+
+#[tokio::test]
+async fn operators_are_told_when_the_database_can_t_write() {
+    let world = World::without_mailer("database_operator", &[]).await;
+    let id = world.mail("ada@example.com", json!({})).await;
+    let path = format!("/tasks/{id}/cancel");
+    for sqlstate in ["25006", "40001"] {
+        refuse(&world, "CANCELLED", sqlstate).await;
+        let (status, problem) = world.post(&path, &json!({})).await;
+        assert_eq!(status, 503, "{problem}");
+        assert_eq!(problem["type"], "/problems/database-unavailable");
+        accept_again(&world).await;
+    }
+    let (status, task) = world.post(&path, &json!({})).await;
+    assert_eq!(
+        (status.as_u16(), &task["status"]),
+        (200, &json!("CANCELLED"))
+    );
+    world.finish().await;
+}

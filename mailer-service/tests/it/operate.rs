@@ -241,13 +241,161 @@ async fn waiting_tasks_are_cancelled_in_bulk() {
     );
     let left = "select count(*) from tasks where status = 'PENDING' and tags = '{d}'";
     assert_eq!(world.env.sql::<i64>(left).await, 20);
-    let logged = "select details->'filter'->>'kind' from audit_log where action = 'tasks.cancel'";
-    assert_eq!(world.env.sql::<String>(logged).await, "demo.noop");
+    let logged = "select details->>'changed' || (details->'request')::text from audit_log where task_id is null";
+    assert_eq!(
+        world.env.sql::<String>(logged).await,
+        r#"10{"kind":"demo.noop","tags":1}"#
+    );
+    let each = "select count(*) from audit_log join tasks on task_id = tasks.id where tasks.status = 'CANCELLED'";
+    assert_eq!(world.env.sql::<i64>(each).await, 10);
     let (status, problem) = world.post("/tasks/cancel", &json!({"filter": {}})).await;
     assert_eq!(
         (status.as_u16(), &problem["errors"][0]["pointer"]),
         (422, &json!("/filter"))
     );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_task_runs_at_another_time_until_it_is_claimed() {
+    let mut world = World::without_mailer("operate_reschedule", &[]).await;
+    let put_off = world.mail("off@example.com", json!({})).await;
+    let put_forward = world
+        .mail("forward@example.com", json!({"delay": 3600}))
+        .await;
+    assert_eq!(world.task(&put_forward).await["status"], "SCHEDULED");
+    for (id, delay) in [(&put_off, 3600), (&put_forward, 0)] {
+        let path = format!("/tasks/{id}");
+        let (status, task) = world.patch(&path, &json!({"delay": delay})).await;
+        assert_eq!(
+            (status.as_u16(), &task["status"]),
+            (200, &json!("SCHEDULED"))
+        );
+    }
+    world.start_mailer();
+    world.wait_for(&put_forward, "COMPLETED").await;
+    world.wait_until_queues_are_empty().await;
+    assert_eq!(world.task(&put_off).await["status"], "SCHEDULED");
+    let path = format!("/tasks/{put_forward}");
+    assert_eq!(world.patch(&path, &json!({"delay": 1})).await.0, 409);
+    let path = format!("/tasks/{put_off}");
+    assert_eq!(world.patch(&path, &json!({})).await.0, 422);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_task_has_time_limits_of_its_own() {
+    let world = World::new("operate_limits").await;
+    let body = json!({"kind": "demo.sleep", "payload": {"seconds": 60.0, "stubborn": true},
+        "soft_time_limit_s": 1, "hard_time_limit_s": 2, "max_attempts": 1});
+    let id = world.accept(&body).await;
+    let task = world.wait_for(&id, "FAILED").await;
+    assert_eq!(task["error"]["code"], "time_limit");
+    let message = task["error"]["message"].as_str().unwrap();
+    assert!(message.contains("hard limit of 2s"), "{task}");
+    // The handler that listens ends at the soft limit, which follows the hard one down.
+    let body = json!({"kind": "demo.sleep", "payload": {"seconds": 60.0},
+        "hard_time_limit_s": 1, "max_attempts": 1});
+    let id = world.accept(&body).await;
+    let task = world.wait_for(&id, "FAILED").await;
+    assert_eq!(task["error"]["code"], "time_limit");
+    let body = json!({"kind": "demo.noop", "payload": {},
+        "soft_time_limit_s": 301, "hard_time_limit_s": 90_000});
+    let (status, problem) = world.post("/tasks", &body).await;
+    assert_eq!(status, 422);
+    assert_eq!(problem["errors"].as_array().unwrap().len(), 2, "{problem}");
+    world.finish().await;
+}
+
+/// RabbitMQ ends a delivery that is not acknowledged for half an hour.
+#[tokio::test]
+async fn a_task_of_hours_is_acknowledged_when_it_begins() {
+    let world = World::new("operate_hours").await;
+    let body = json!({"kind": "demo.sleep", "payload": {"seconds": 7000.0},
+        "soft_time_limit_s": 7100, "hard_time_limit_s": 7200});
+    let id = world.accept(&body).await;
+    world.wait_for(&id, "PROCESSING").await;
+    world.wait_until_queues_are_empty().await;
+    assert_eq!(world.task(&id).await["status"], "PROCESSING");
+    cancel(&world, &id).await;
+    world.wait_for(&id, "CANCELLED").await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_task_tells_its_life() {
+    let world = World::new("operate_timeline").await;
+    let id = world.mail("busy+450x1@example.com", json!({})).await;
+    world.wait_for(&id, "COMPLETED").await;
+    let timeline = world.get(&format!("/tasks/{id}/timeline")).await;
+    let events: Vec<_> = timeline["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| (event["event"].as_str().unwrap(), event["attempt"].as_i64()))
+        .collect();
+    assert_eq!(
+        events,
+        [
+            ("accepted", None),
+            ("started", Some(1)),
+            ("failed", Some(1)),
+            ("started", Some(2)),
+            ("finished", None)
+        ],
+        "{timeline}"
+    );
+    let failed = &timeline["events"][2];
+    assert_eq!(failed["error"]["code"], "smtp_temporary");
+    assert!(failed["next_attempt_at"].is_string() && failed["worker"].is_string());
+    assert_eq!(timeline["events"][4]["status"], "COMPLETED");
+
+    let id = world.accept(&sleep(500.0)).await;
+    world.wait_for(&id, "PROCESSING").await;
+    cancel(&world, &id).await;
+    world.wait_for(&id, "CANCELLED").await;
+    let timeline = world.get(&format!("/tasks/{id}/timeline")).await;
+    let events = timeline["events"].as_array().unwrap();
+    let deed = events
+        .iter()
+        .find(|event| event["event"] == "operator")
+        .unwrap();
+    assert_eq!(
+        (&deed["action"], &deed["by"]),
+        (&json!("task.cancel"), &json!("test"))
+    );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_mail_can_ask_to_be_held() {
+    let world = World::without_mailer("operate_hold", &[]).await;
+    let mail = json!({"to": "ada@example.com", "subject": "s", "text": "t",
+        "on_worker_lost": "hold", "delay": 60});
+    let (status, answer) = world.post("/emails", &mail).await;
+    assert_eq!(status, 202, "{answer}");
+    assert_eq!(answer["tasks"][0]["status"], "SCHEDULED");
+    let lost = "select on_worker_lost from tasks";
+    assert_eq!(world.env.sql::<String>(lost).await, "hold");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_was_put_off_and_is_sent_now_is_dated_now() {
+    let world = World::new("operate_date").await;
+    let id = world
+        .mail("ada@example.com", json!({"delay": 86_400}))
+        .await;
+    let (status, task) = world.post(&format!("/tasks/{id}/retry"), &json!({})).await;
+    assert_eq!(status, 202, "{task}");
+    let mail = world
+        .inbox
+        .wait_for_recipient("ada@example.com", LONG)
+        .await
+        .unwrap();
+    let date = chrono::DateTime::parse_from_rfc2822(&mail.header("Date").unwrap()).unwrap();
+    assert!(date <= chrono::Utc::now(), "{date}");
+    world.wait_for(&id, "COMPLETED").await;
     world.finish().await;
 }
 
@@ -274,6 +422,7 @@ async fn a_person_settles_what_nobody_could_tell() {
             (200, &json!(status)),
             "{task}"
         );
+        assert_eq!(task["error"].is_null(), finding == "completed", "{task}");
         let (code, _) = world.post(&path, &json!({"as": "failed"})).await;
         assert_eq!(code, 409);
     }

@@ -126,6 +126,18 @@ impl World {
         (answer.status(), answer.json().await.unwrap())
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        let answer = self
+            .http
+            .patch(format!("{}{path}", self.url))
+            .bearer_auth(&self.key)
+            .json(body)
+            .send()
+            .await
+            .unwrap();
+        (answer.status(), answer.json().await.unwrap())
+    }
+
     /// Posts a task that must be accepted; returns its id.
     pub(crate) async fn accept(&self, body: &Value) -> String {
         let (status, task) = self.post("/tasks", body).await;

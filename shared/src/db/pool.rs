@@ -1,9 +1,9 @@
-//! The bounded pool for reads of the API.
+//! The bounded pool for the API's reads, and for what operators do.
 
-use super::{DbError, session_settings, with_timeouts};
+use super::{DbError, is_read_only, session_settings, with_timeouts};
 use crate::config::Database;
 use diesel::{
-    PgConnection, QueryResult,
+    PgConnection, QueryResult, RunQueryDsl,
     connection::SimpleConnection,
     r2d2::{ConnectionManager, CustomizeConnection},
 };
@@ -78,7 +78,14 @@ impl Pool {
             let mut connection = connections
                 .get()
                 .map_err(|error| DbError::Unavailable(Box::new(error)))?;
-            work(&mut connection).map_err(DbError::Refused)
+            work(&mut connection).map_err(|error| {
+                // Yesterday's primary: ended, so that the pool makes a connection to today's.
+                if is_read_only(&error) {
+                    let end = diesel::sql_query("SELECT pg_terminate_backend(pg_backend_pid())");
+                    let _ended = end.execute(&mut *connection);
+                }
+                DbError::Refused(error)
+            })
         })
         .await
         .map_err(|error| unavailable(Box::new(error)))?

@@ -8,14 +8,14 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A little more than the default hard limit, so that it can be seen at work.
-const LONGEST: f64 = 600.0;
+/// A day: longer than any message may stay unacknowledged.
+const LONGEST: f64 = 86_400.0;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DemoSleep {
-    /// 0 to 600.
-    #[schema(minimum = 0, maximum = 600)]
+    /// 0 to 86,400. Above 240 the task needs a `soft_time_limit_s` and a `hard_time_limit_s` of its own.
+    #[schema(minimum = 0, maximum = 86400)]
     pub seconds: f64,
     /// Sleep on when asked to stop; only the hard limit ends it then. `false` when left out.
     #[serde(default)]
@@ -54,7 +54,7 @@ mod tests {
         let wire = r#"{"seconds":1.5,"stubborn":false}"#;
         let mut payload: DemoSleep = serde_json::from_str(wire).unwrap();
         assert_eq!(serde_json::to_string(&payload).unwrap(), wire);
-        payload.seconds = 601.0;
+        payload.seconds = 86_401.0;
         let errors = payload.prepare(&AcceptDefaults::for_tests()).unwrap_err();
         assert_eq!(errors[0].pointer, "/seconds");
     }

@@ -12,8 +12,8 @@ use crate::{
     endpoints::request::{JsonBody, parse},
     problem::{Problem, ProblemSchema},
     queries::{
-        audit::Entry,
-        operate,
+        audit::Deed,
+        operate::{self, Chosen, LIVE, REPLAYABLE},
         tasks::{self, Filter},
     },
 };
@@ -27,21 +27,6 @@ use uuid::Uuid;
 const BATCH: usize = 1000;
 /// Longer than this no request works; the answer then has a cursor to go on with.
 const BUDGET: Duration = Duration::from_secs(20);
-
-const LIVE: [Status; 4] = [
-    Status::Scheduled,
-    Status::Pending,
-    Status::Processing,
-    Status::Retrying,
-];
-const REPLAYABLE: [Status; 6] = [
-    Status::Failed,
-    Status::Cancelled,
-    Status::Expired,
-    Status::Unknown,
-    Status::Retrying,
-    Status::Scheduled,
-];
 
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object")]
@@ -90,7 +75,7 @@ pub async fn cancel(
     body: JsonBody,
 ) -> Result<HttpResponse, Problem> {
     let bulk = Bulk::of(&body, &state, &LIVE, &LIVE)?;
-    bulk.run(&state, &caller, Deed::Cancel).await
+    bulk.run(&state, &caller, DeedKind::Cancel).await
 }
 
 /// Has many tasks run again.
@@ -113,11 +98,11 @@ pub async fn retry(
     body: JsonBody,
 ) -> Result<HttpResponse, Problem> {
     let bulk = Bulk::of(&body, &state, &REPLAYABLE, &[Status::Failed])?;
-    bulk.run(&state, &caller, Deed::Retry).await
+    bulk.run(&state, &caller, DeedKind::Retry).await
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Deed {
+enum DeedKind {
     Cancel,
     Retry,
 }
@@ -164,7 +149,7 @@ impl Bulk {
         }
         Ok(Self {
             filter,
-            asked: serde_json::to_value(&request.filter).map_err(Problem::internal)?,
+            asked: request.filter.without_texts().map_err(Problem::internal)?,
             dry_run: request.dry_run,
             limit: limit.unwrap_or(most),
         })
@@ -174,7 +159,7 @@ impl Bulk {
         mut self,
         state: &AppState,
         caller: &Caller,
-        deed: Deed,
+        kind: DeedKind,
     ) -> Result<HttpResponse, Problem> {
         let begin = Instant::now();
         let mut answer = BulkAnswer {
@@ -187,14 +172,23 @@ impl Bulk {
             let page = state
                 .pool
                 .run(move |connection| tasks::page(connection, &filter, wanted))
-                .await?;
+                .await;
+            let page = match page {
+                Ok(page) => page,
+                Err(error) => return self.interrupted(answer, error.into()),
+            };
             let ids: Vec<Uuid> = page.rows.iter().map(|row| row.id).collect();
-            answer.matched += ids.len();
-            if !self.dry_run && !ids.is_empty() {
-                let (changed, running) = self.carry_out(state, caller, deed, ids).await?;
-                answer.changed += changed;
-                answer.running += running;
+            let matched = ids.len();
+            if !self.dry_run && matched > 0 {
+                match self.carry_out(state, caller, kind, ids).await {
+                    Ok((changed, running)) => {
+                        answer.changed += changed;
+                        answer.running += running;
+                    }
+                    Err(problem) => return self.interrupted(answer, problem),
+                }
             }
+            answer.matched += matched;
             let Some(next) = page.next else { break };
             if answer.matched >= self.limit || begin.elapsed() >= BUDGET {
                 answer.next_cursor = Some(encode_cursor(next));
@@ -205,32 +199,56 @@ impl Bulk {
         Ok(HttpResponse::Ok().json(answer))
     }
 
+    /// What was done is answered, with a cursor to go on; nothing done is the problem itself.
+    fn interrupted(
+        &self,
+        mut answer: BulkAnswer,
+        problem: Problem,
+    ) -> Result<HttpResponse, Problem> {
+        match self.filter.below {
+            Some(below) if answer.changed > 0 => {
+                tracing::warn!(
+                    error = problem.cause(),
+                    "a request for many tasks was interrupted after {} of them",
+                    answer.changed
+                );
+                answer.next_cursor = Some(encode_cursor(below));
+                Ok(HttpResponse::Ok().json(answer))
+            }
+            _ => Err(problem),
+        }
+    }
+
     async fn carry_out(
         &self,
         state: &AppState,
         caller: &Caller,
-        deed: Deed,
+        kind: DeedKind,
         ids: Vec<Uuid>,
     ) -> Result<(usize, usize), Problem> {
-        let (caller, patience) = (caller.clone(), patience(state));
-        let details = serde_json::json!({"filter": self.asked, "tasks": ids.len()});
+        let (caller, patience, details) = (caller.clone(), patience(state), self.asked.clone());
+        let chosen = Chosen {
+            ids,
+            statuses: self.filter.statuses.clone(),
+        };
         let (changed, running, rows) = state
             .pool
             .run(move |connection| {
-                let mut entry = Entry {
+                let deed = |action| Deed {
                     by: &caller,
-                    action: "tasks.cancel",
-                    task: None,
+                    action,
                     details: Some(details),
+                    is_bulk: true,
                 };
-                match deed {
-                    Deed::Cancel => {
-                        let cancelled = operate::cancel(connection, ids, &entry)?;
+                match kind {
+                    DeedKind::Cancel => {
+                        let deed = deed("task.cancel");
+                        let cancelled = operate::cancel(connection, &chosen, &deed)?;
                         Ok((cancelled.changed, cancelled.running, Vec::new()))
                     }
-                    Deed::Retry => {
-                        entry.action = "tasks.retry";
-                        let rows = operate::replay(connection, ids, patience, &entry)?;
+                    DeedKind::Retry => {
+                        let deed = deed("task.retry");
+                        let rows = operate::replay(connection, &chosen, patience, &deed)?;
                         Ok((rows.len(), 0, rows))
                     }
                 }

@@ -9,7 +9,7 @@ use crate::{
         submit::{IdempotencyKey, submit},
         terms::{Asked, Time},
     },
-    intake::{Answer, NewTask},
+    intake::{Answer, NewTask, TimeLimits},
     problem::{Problem, ProblemSchema},
 };
 use actix_web::{HttpRequest, HttpResponse, web::Data};
@@ -42,12 +42,21 @@ pub struct TaskRequest<'a> {
     /// Not before then (RFC 3339 with any offset); now when left out or past.
     #[schema(value_type = Option<DateTime<Utc>>)]
     run_at: Option<Time>,
+    /// Not before so many seconds from now; instead of `run_at`.
+    #[schema(minimum = 0)]
+    delay: Option<i64>,
     /// A task that no worker has started by then becomes EXPIRED.
     #[schema(value_type = Option<DateTime<Utc>>)]
     useful_until: Option<Time>,
     /// Attempts in all; the kind's policy when left out.
     #[schema(minimum = 1)]
     max_attempts: Option<i64>,
+    /// Seconds after which the handler is told to hurry; the kind's policy when left out.
+    #[schema(minimum = 1)]
+    soft_time_limit_s: Option<i64>,
+    /// Seconds after which an attempt has failed; the kind's policy when left out (300 for most).
+    #[schema(minimum = 1)]
+    hard_time_limit_s: Option<i64>,
     /// Short texts to find the task by.
     tags: Option<Vec<String>>,
     /// What to do when the worker dies while running it; `retry` when left out.
@@ -109,11 +118,19 @@ fn accept(state: &AppState, caller: &Caller, body: &[u8]) -> Result<NewTask, Pro
     let terms = Asked {
         priority: asked.priority,
         run_at: asked.run_at,
+        delay: asked.delay,
         useful_until: asked.useful_until,
         tags: asked.tags.unwrap_or_default(),
     }
     .check(&state.config.limits, now, &mut errors);
     let max_attempts = max_attempts(asked.max_attempts, kind, state, &mut errors);
+    let time_limits = TimeLimits::of(
+        asked.soft_time_limit_s,
+        asked.hard_time_limit_s,
+        kind,
+        state.config.limits.max_time_limit_s,
+        &mut errors,
+    );
     if !errors.is_empty() {
         return Err(Problem::fields(errors));
     }
@@ -124,6 +141,7 @@ fn accept(state: &AppState, caller: &Caller, body: &[u8]) -> Result<NewTask, Pro
         priority: terms.priority,
         payload,
         max_attempts,
+        time_limits,
         on_worker_lost: asked.on_worker_lost.unwrap_or(OnWorkerLost::Retry),
         tags: terms.tags,
         run_at: terms.run_at,

@@ -50,6 +50,15 @@ pub struct TaskFilter {
 }
 
 impl TaskFilter {
+    /// As JSON, for the audit log: tags are callers' own texts, which may be personal, so they are only counted.
+    pub(super) fn without_texts(&self) -> serde_json::Result<serde_json::Value> {
+        let mut value = serde_json::to_value(self)?;
+        if let Some(tags) = &self.tags {
+            value["tags"] = tags.len().into();
+        }
+        Ok(value)
+    }
+
     /// The filter over tasks that are in one of the states that an operation is for: `usual` when none is named. Errors
     /// are added to `errors`.
     pub(super) fn check(
@@ -75,6 +84,12 @@ impl TaskFilter {
             error("/status", format!("must be of {}", possible.join(", ")));
         }
         let tags = self.tags.clone().unwrap_or_default();
+        if self.tags.as_ref().is_some_and(Vec::is_empty) {
+            error(
+                "/tags",
+                "must name at least one tag, or be left out".to_owned(),
+            );
+        }
         if tags.len() > limits.max_tags {
             error(
                 "/tags",
@@ -150,6 +165,7 @@ mod tests {
             ]
         );
         assert_eq!(pointers(r#"{"status":[]}"#), ["/filter/status"]);
+        assert_eq!(pointers(r#"{"tags":[]}"#), ["/filter/tags"]);
         assert!(serde_json::from_str::<TaskFilter>(r#"{"colour":"red"}"#).is_err());
     }
 

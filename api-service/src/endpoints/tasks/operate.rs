@@ -1,20 +1,31 @@
-//! `POST /tasks/{id}/cancel`, `/retry` and `/resolve`: what a person decides about one task. Each can be repeated
+//! `POST /tasks/{id}/cancel`, `/retry`, `/resolve` and `PATCH /tasks/{id}`: what a person decides about one task. Each can be repeated
 //! without harm, so none needs an `Idempotency-Key`.
 
 use super::resource::TaskResource;
 use crate::{
     app::AppState,
-    auth::Operator,
-    endpoints::request::{JsonBody, parse},
+    auth::{Caller, Operator},
+    endpoints::{
+        request::{JsonBody, parse},
+        terms::{Time, check_times, start},
+    },
     problem::{Problem, ProblemSchema, ProblemType},
-    queries::{audit::Entry, operate, tasks},
+    queries::{
+        audit::Deed,
+        operate::{self, Chosen, LIVE, REPLAYABLE},
+        tasks,
+    },
 };
 use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
+use chrono::{SubsecRound, Utc};
 use serde::Deserialize;
-use shared::task::{Status, TaskId};
+use shared::{
+    fields::FieldError,
+    task::{Status, TaskId},
+};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -28,7 +39,7 @@ use uuid::Uuid;
     description = "A waiting task is CANCELLED at once and for good. A running one is told to end, usually within a second, and is CANCELLED then, unless its work is done first (COMPLETED) or nobody can tell (UNKNOWN). Needs the scope `operate`.",
     params(("id" = Uuid, Path, description = "The task's id")),
     responses(
-        (status = 200, description = "The task is CANCELLED", body = TaskResource<'_>),
+        (status = 200, description = "The task is CANCELLED; or it ended in that moment, and its status says how", body = TaskResource<'_>),
         (status = 202, description = "The task runs and is told to end", body = TaskResource<'_>),
         (status = 404, description = "`task-not-found`", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 409, description = "`task-state`: it is final already", body = ProblemSchema, content_type = "application/problem+json"),
@@ -43,13 +54,8 @@ pub async fn cancel(
     let cancelled = state
         .pool
         .run(move |connection| {
-            let entry = Entry {
-                by: &caller,
-                action: "task.cancel",
-                task: Some(id.0),
-                details: None,
-            };
-            operate::cancel(connection, vec![id.0], &entry)
+            let chosen = Chosen::one(id, &LIVE);
+            operate::cancel(connection, &chosen, &deed(&caller, "task.cancel"))
         })
         .await?;
     let task = load(&state, id).await?;
@@ -87,13 +93,8 @@ pub async fn retry(
     let rows = state
         .pool
         .run(move |connection| {
-            let entry = Entry {
-                by: &caller,
-                action: "task.retry",
-                task: Some(id.0),
-                details: None,
-            };
-            operate::replay(connection, vec![id.0], patience, &entry)
+            let chosen = Chosen::one(id, &REPLAYABLE);
+            operate::replay(connection, &chosen, patience, &deed(&caller, "task.retry"))
         })
         .await?;
     let replayed = !rows.is_empty();
@@ -103,6 +104,72 @@ pub async fn retry(
         return Ok(HttpResponse::Accepted().json(task.0));
     }
     Err(state_problem(task.1, "can't be run again"))
+}
+
+/// Another time for a task.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct TaskChange {
+    /// Not before then (RFC 3339 with any offset); at once when past.
+    #[schema(value_type = Option<chrono::DateTime<chrono::Utc>>)]
+    run_at: Option<Time>,
+    /// Not before so many seconds from now; instead of `run_at`.
+    #[schema(minimum = 0)]
+    delay: Option<i64>,
+}
+
+/// Changes when a task runs.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/tasks/{id}",
+    tag = "Operation",
+    operation_id = "rescheduleTask",
+    summary = "Change when a task runs",
+    description = "For tasks that no worker has claimed yet. Needs the scope `operate`.",
+    params(("id" = Uuid, Path, description = "The task's id")),
+    request_body = TaskChange,
+    responses(
+        (status = 200, description = "The task as it is now", body = TaskResource<'_>),
+        (status = 404, description = "`task-not-found`", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 409, description = "`task-state`: it has been claimed", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 422, description = "`invalid-fields`", body = ProblemSchema, content_type = "application/problem+json"),
+    )
+)]
+pub async fn reschedule(
+    state: Data<AppState>,
+    Operator(caller): Operator,
+    id: Path<String>,
+    body: JsonBody,
+) -> Result<HttpResponse, Problem> {
+    let id = task_id(&id)?;
+    let change: TaskChange = parse(&body.0)?;
+    let limits = &state.config.limits;
+    let now = Utc::now().trunc_subsecs(6);
+    let mut errors = Vec::new();
+    let run_at = start(change.run_at, change.delay, limits, now, &mut errors);
+    check_times(run_at, None, limits, now, &mut errors);
+    if run_at.is_none() && errors.is_empty() {
+        let detail = "needs run_at or delay";
+        errors.push(FieldError::new("", detail));
+    }
+    let Some(run_at) = run_at.filter(|_| errors.is_empty()) else {
+        return Err(Problem::fields(errors));
+    };
+    let changed = state
+        .pool
+        .run(move |connection| {
+            let deed = Deed {
+                details: Some(serde_json::json!({"run_at": run_at})),
+                ..deed(&caller, "task.reschedule")
+            };
+            operate::reschedule(connection, id, run_at, &deed)
+        })
+        .await?;
+    let task = load(&state, id).await?;
+    if changed {
+        return Ok(HttpResponse::Ok().json(task.0));
+    }
+    Err(state_problem(task.1, "has been claimed or is final"))
 }
 
 /// What a person found out about an UNKNOWN task.
@@ -153,25 +220,22 @@ pub async fn resolve(
     let (resolved, rows) = state
         .pool
         .run(move |connection| {
-            let entry = Entry {
-                by: &caller,
-                action: match finding {
-                    Finding::Completed => "task.resolve.completed",
-                    Finding::Failed => "task.resolve.failed",
-                    Finding::Retry => "task.resolve.retry",
-                },
-                task: Some(id.0),
-                details: None,
+            let action = match finding {
+                Finding::Completed => "task.resolve.completed",
+                Finding::Failed => "task.resolve.failed",
+                Finding::Retry => "task.resolve.retry",
             };
+            let deed = deed(&caller, action);
             let status = match finding {
                 Finding::Completed => Status::Completed,
                 Finding::Failed => Status::Failed,
                 Finding::Retry => {
-                    let rows = operate::replay_unknown(connection, id, patience, &entry)?;
+                    let chosen = Chosen::one(id, &[Status::Unknown]);
+                    let rows = operate::replay(connection, &chosen, patience, &deed)?;
                     return Ok((!rows.is_empty(), rows));
                 }
             };
-            let resolved = operate::resolve(connection, id, status, &entry)?;
+            let resolved = operate::resolve(connection, id, status, &deed)?;
             Ok((resolved, Vec::new()))
         })
         .await?;
@@ -183,12 +247,21 @@ pub async fn resolve(
     Err(state_problem(task.1, "is not UNKNOWN"))
 }
 
+fn deed<'a>(by: &'a Caller, action: &'static str) -> Deed<'a> {
+    Deed {
+        by,
+        action,
+        details: None,
+        is_bulk: false,
+    }
+}
+
 /// How long the publisher has before the relay takes over.
 pub(super) fn patience(state: &AppState) -> Duration {
     Duration::from_millis(state.config.outbox.relay_after_ms.into())
 }
 
-fn task_id(text: &str) -> Result<TaskId, Problem> {
+pub(super) fn task_id(text: &str) -> Result<TaskId, Problem> {
     Uuid::parse_str(text).map(TaskId).map_err(|_| {
         Problem::new(ProblemType::TaskNotFound)
             .detail("The id is not the id of a task: those are UUIDs.")

@@ -193,6 +193,7 @@ mod tests {
             priority: Priority::DEFAULT,
             payload: "{}".into(),
             max_attempts: 14,
+            time_limits: crate::intake::TimeLimits::default(),
             on_worker_lost: OnWorkerLost::Retry,
             tags: vec!["spring".into()],
             run_at: Some(at("2026-01-02T10:00:00+02:00")),

@@ -75,6 +75,10 @@ impl Filter {
 
     /// Every matching task is found through an index; what it finds in vain is bounded.
     fn is_indexed(&self) -> bool {
+        // Made of each row's message: no index helps, and it costs.
+        if self.fingerprint.is_some() {
+            return false;
+        }
         let is_everything = self.statuses.is_empty() && self.kind.is_none() && self.queue.is_none();
         is_everything || !self.tags.is_empty() || self.index().is_some()
     }

@@ -1,0 +1,191 @@
+//! `GET /tasks/{id}/timeline`: what happened to a task, in order.
+
+use super::resource::{TaskError, Timestamp};
+use crate::{
+    app::AppState,
+    auth::Reader,
+    problem::{Problem, ProblemSchema, ProblemType},
+    queries::timeline::{self, Attempt, Deed, Present, Timeline},
+};
+use actix_web::{
+    HttpResponse,
+    web::{Data, Path},
+};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use shared::task::Status;
+use uuid::Uuid;
+
+/// Attempts, and operators' actions, that are shown.
+const NEWEST: i64 = 500;
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct TaskTimeline {
+    id: Uuid,
+    /// Oldest first. Of very many attempts, the newest 500.
+    events: Vec<TimelineEvent>,
+}
+
+/// What can happen to a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Happening {
+    Accepted,
+    /// The time it was put off to.
+    Due,
+    /// A worker claimed it.
+    Started,
+    /// An attempt failed.
+    Failed,
+    /// The worker that ran it died.
+    WorkerLost,
+    /// The worker had to stop and gave it back.
+    Released,
+    /// An operator did something; `action` says what.
+    Operator,
+    /// It is final; `status` says how.
+    Finished,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct TimelineEvent {
+    #[schema(value_type = chrono::DateTime<chrono::Utc>)]
+    at: Timestamp,
+    event: Happening,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<TaskError<'static>>,
+    /// When the next attempt was due after this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<chrono::DateTime<chrono::Utc>>)]
+    next_attempt_at: Option<Timestamp>,
+    /// E.g. `task.cancel`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<String>,
+    /// The name of the API key that it was done with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Status>)]
+    status: Option<String>,
+}
+
+/// What happened to a task.
+#[utoipa::path(
+    get,
+    path = "/api/v1/tasks/{id}/timeline",
+    tag = "Tasks",
+    operation_id = "getTaskTimeline",
+    summary = "What happened to a task",
+    description = "When it was accepted, claimed by whom, how each attempt failed and what came next, what operators did, how it ended. Needs the scope `read`.",
+    params(("id" = Uuid, Path, description = "The task's id")),
+    responses(
+        (status = 200, description = "Its events", body = TaskTimeline),
+        (status = 404, description = "`task-not-found`", body = ProblemSchema, content_type = "application/problem+json"),
+    )
+)]
+pub async fn show(
+    state: Data<AppState>,
+    _reader: Reader,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = super::operate::task_id(&id)?.0;
+    let timeline = state
+        .pool
+        .run(move |connection| timeline::timeline(connection, id, NEWEST))
+        .await?
+        .ok_or_else(|| Problem::new(ProblemType::TaskNotFound))?;
+    Ok(HttpResponse::Ok().json(TaskTimeline {
+        id,
+        events: events(timeline),
+    }))
+}
+
+fn events(timeline: Timeline) -> Vec<TimelineEvent> {
+    let mut events = of_present(&timeline);
+    events.extend(timeline.attempts.into_iter().flat_map(of_attempt));
+    events.extend(timeline.deeds.into_iter().map(of_deed));
+    events.sort_by_key(|event| event.at.0);
+    events
+}
+
+fn event(at: DateTime<Utc>, event: Happening) -> TimelineEvent {
+    TimelineEvent {
+        at: Timestamp(at),
+        event,
+        attempt: None,
+        worker: None,
+        error: None,
+        next_attempt_at: None,
+        action: None,
+        by: None,
+        status: None,
+    }
+}
+
+fn of_present(timeline: &Timeline) -> Vec<TimelineEvent> {
+    let present: &Present = &timeline.present;
+    let mut events = vec![event(present.created_at, Happening::Accepted)];
+    if let Some(run_at) = present.run_at.filter(|run_at| *run_at > present.created_at) {
+        events.push(event(run_at, Happening::Due));
+    }
+    // The start of an attempt that failed is told by the attempt.
+    let is_told = timeline
+        .attempts
+        .iter()
+        .any(|one| one.attempt == present.attempt);
+    if let Some(started_at) = present.started_at.filter(|_| !is_told) {
+        events.push(TimelineEvent {
+            attempt: Some(present.attempt),
+            worker: present.worker.clone(),
+            ..event(started_at, Happening::Started)
+        });
+    }
+    if let Some(finished_at) = present.finished_at {
+        events.push(TimelineEvent {
+            status: Some(present.status.clone()),
+            error: error(present.error_code.clone(), present.error_message.clone()),
+            ..event(finished_at, Happening::Finished)
+        });
+    }
+    events
+}
+
+fn of_attempt(attempt: Attempt) -> Vec<TimelineEvent> {
+    let happening = match attempt.outcome.as_str() {
+        "worker_lost" => Happening::WorkerLost,
+        "released" => Happening::Released,
+        _ => Happening::Failed,
+    };
+    let started = attempt.started_at.map(|started_at| TimelineEvent {
+        attempt: Some(attempt.attempt),
+        worker: attempt.worker.clone(),
+        ..event(started_at, Happening::Started)
+    });
+    let ended = TimelineEvent {
+        attempt: Some(attempt.attempt),
+        worker: attempt.worker,
+        error: error(attempt.error_code, attempt.error_message),
+        next_attempt_at: attempt.next_attempt_at.map(Timestamp),
+        ..event(attempt.ended_at, happening)
+    };
+    started.into_iter().chain([ended]).collect()
+}
+
+fn of_deed(deed: Deed) -> TimelineEvent {
+    TimelineEvent {
+        action: Some(deed.action),
+        by: Some(deed.actor),
+        ..event(deed.at, Happening::Operator)
+    }
+}
+
+fn error(code: Option<String>, message: Option<String>) -> Option<TaskError<'static>> {
+    Some(TaskError {
+        code: code?.into(),
+        message: message.unwrap_or_default().into(),
+    })
+}
