@@ -76,7 +76,7 @@ pub fn spawn(
     let (sender, events) = channel();
     let slots = config.worker.queues.get(queue).slots;
     let dispatcher = Dispatcher {
-        session: Session::new(&config.database),
+        session: Session::new(&config.database).by_key(),
         claim_batch: config.worker.claim_batch,
         slots,
         reserved: lanes::reserved(slots),

@@ -43,7 +43,7 @@ pub fn spawn(
 ) -> std::io::Result<(Sender<Ended>, JoinHandle<()>)> {
     let (sender, ended) = channel();
     let settler = Settler {
-        session: Session::new(&config.database),
+        session: Session::new(&config.database).by_key(),
         wait: Duration::from_millis(config.worker.settle_wait_ms),
         patience: Duration::from_millis(config.outbox.relay_after_ms.into()),
         registry,

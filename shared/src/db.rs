@@ -96,6 +96,18 @@ impl Session {
         self
     }
 
+    /// Statements on this connection find each row by its key. Their plans are made once, often while a table is nearly
+    /// empty, when reading all of it looks as good; a busy hour later it is not.
+    #[must_use]
+    pub fn by_key(mut self) -> Self {
+        for method in ["hashjoin", "mergejoin", "seqscan", "bitmapscan"] {
+            self.settings.push_str("; SET enable_");
+            self.settings.push_str(method);
+            self.settings.push_str(" = off");
+        }
+        self
+    }
+
     /// Runs `work`; a connection that broke is dropped, and the next call makes a new one.
     pub fn run<T>(
         &mut self,

@@ -36,7 +36,7 @@ statement! {
         next_attempt_at = NULL,
         progress = NULL
      FROM (SELECT unnest(?) AS id, unnest(?) AS attempt) AS message
-     WHERE t.id = message.id AND t.finished_at IS NULL AND (
+     WHERE t.id = message.id AND (
         (t.status IN ('PENDING', 'RETRYING') AND t.attempt = message.attempt - 1)
         OR (t.status = 'PROCESSING' AND t.attempt = message.attempt AND t.worker_id = ?))
      RETURNING t.id, t.attempt, t.status, t.kind, t.queue, t.lane, t.payload::text, t.max_attempts,

@@ -60,12 +60,13 @@ statement! {
             updated_at = now()
         FROM input
         WHERE t.id = input.id AND t.attempt = input.attempt AND t.status = 'PROCESSING'
-        RETURNING t.id, t.attempt, t.status AS new_status, t.worker_id, t.started_at, t.next_attempt_at
+        RETURNING t.id, t.attempt, t.status AS new_status, t.worker_id, t.started_at, t.next_attempt_at,
+            input.outcome, input.error_code, input.error_message
      ), attempts AS (
         INSERT INTO task_attempts (task_id, attempt, outcome, error_code, error_message, worker_id,
             started_at, ended_at, next_attempt_at)
         SELECT id, attempt, outcome, error_code, error_message, worker_id, started_at, now(), next_attempt_at
-        FROM settled JOIN input USING (id, attempt)
+        FROM settled
         WHERE outcome IS NOT NULL
         ON CONFLICT DO NOTHING
      ), messages AS (
