@@ -105,9 +105,11 @@ pub async fn show(
 }
 
 fn events(timeline: Timeline) -> Vec<TimelineEvent> {
-    let mut events = of_present(&timeline);
-    events.extend(timeline.attempts.into_iter().flat_map(of_attempt));
-    events.extend(timeline.deeds.into_iter().map(of_deed));
+    let present = of_present(&timeline);
+    let deeds = timeline.deeds.into_iter().map(of_deed);
+    let attempts = timeline.attempts.into_iter().flat_map(of_attempt);
+    // Of what happened in one moment, the task's end comes last.
+    let mut events: Vec<_> = deeds.chain(attempts).chain(present).collect();
     events.sort_by_key(|event| event.at.0);
     events
 }
