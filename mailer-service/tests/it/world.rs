@@ -1,6 +1,6 @@
 //! A Warren of its own for each test.
 
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use shared::{config::Config, db::Session};
 use std::time::Duration;
@@ -115,21 +115,17 @@ impl World {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
-        let answer = self
-            .http
-            .post(format!("{}{path}", self.url))
-            .bearer_auth(&self.key)
-            .json(body)
-            .send()
-            .await
-            .unwrap();
-        (answer.status(), answer.json().await.unwrap())
+        self.send(Method::POST, path, body).await
     }
 
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        self.send(Method::PATCH, path, body).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: &Value) -> (StatusCode, Value) {
         let answer = self
             .http
-            .patch(format!("{}{path}", self.url))
+            .request(method, format!("{}{path}", self.url))
             .bearer_auth(&self.key)
             .json(body)
             .send()

@@ -1,6 +1,6 @@
 //! `GET /tasks/{id}`, with `?wait=` as a long poll.
 
-use super::resource::TaskResource;
+use super::{operate::task_id, resource::TaskResource};
 use crate::{
     app::AppState,
     auth::Reader,
@@ -44,10 +44,7 @@ pub async fn show(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let asked = Asked::of(&request, state.config.http.max_wait_s)?;
-    let id = Uuid::parse_str(&id).map_err(|_| {
-        Problem::new(ProblemType::TaskNotFound)
-            .detail("The id is not the id of a task: those are UUIDs.")
-    })?;
+    let id = task_id(&id)?.0;
     let (mut task, mut is_final) = load(&state, id, asked.with_payload).await?;
     if let Some(longest) = asked.wait
         && !is_final
