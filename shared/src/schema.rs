@@ -1,4 +1,5 @@
-//! The tables as diesel sees them; `migrations/` says what they mean.
+//! The tables as diesel sees them; `migrations/` says what they mean. diesel is built for 32 columns, so those of `tasks`
+//! that only statements in SQL touch (`result_ttl_s`, `point_of_no_return_at`) are left out.
 
 diesel::table! {
     tasks (id) {
@@ -33,6 +34,7 @@ diesel::table! {
         cancel_requested_at -> Nullable<Timestamptz>,
         soft_limit_s -> Nullable<Integer>,
         hard_limit_s -> Nullable<Integer>,
+        limit_key -> Nullable<Text>,
     }
 }
 

@@ -74,6 +74,12 @@ pub struct EmailRequest {
     headers: BTreeMap<String, String>,
     /// Short texts to find the tasks by.
     tags: Option<Vec<String>>,
+    /// Whose shared limits the mails count against, e.g. `tenant:acme`; see `PUT /limits`.
+    #[schema(max_length = 200)]
+    limit_key: Option<String>,
+    /// Seconds after a mail's end until its result is removed; with the task when left out.
+    #[schema(minimum = 0)]
+    result_ttl: Option<i64>,
     /// 0 (lowest) to 9 (highest); 5 when left out.
     #[schema(minimum = 0, maximum = 9)]
     priority: Option<i64>,
@@ -167,6 +173,8 @@ fn accept(state: &AppState, body: &[u8]) -> Result<Accepted, Problem> {
         delay: asked.delay,
         useful_until: asked.useful_until,
         tags: asked.tags.unwrap_or_default(),
+        limit_key: asked.limit_key,
+        result_ttl: asked.result_ttl,
     }
     .check(&state.config.limits, now, &mut errors);
     let mail = Mail {
@@ -252,6 +260,8 @@ impl Accepted {
                     time_limits: TimeLimits::default(),
                     on_worker_lost,
                     tags: terms.tags.clone(),
+                    limit_key: terms.limit_key.clone(),
+                    result_ttl_s: terms.result_ttl_s,
                     run_at: terms.run_at,
                     useful_until: terms.useful_until,
                     created_at: now,

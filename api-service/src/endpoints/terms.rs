@@ -42,6 +42,9 @@ pub(super) struct Asked {
     pub(super) delay: Option<i64>,
     pub(super) useful_until: Option<Time>,
     pub(super) tags: Vec<String>,
+    pub(super) limit_key: Option<String>,
+    /// Seconds.
+    pub(super) result_ttl: Option<i64>,
 }
 
 /// Those parts, checked.
@@ -51,6 +54,8 @@ pub(super) struct Terms {
     pub(super) run_at: Option<DateTime<Utc>>,
     pub(super) useful_until: Option<DateTime<Utc>>,
     pub(super) tags: Vec<String>,
+    pub(super) limit_key: Option<String>,
+    pub(super) result_ttl_s: Option<i32>,
 }
 
 impl Asked {
@@ -69,6 +74,8 @@ impl Asked {
             run_at,
             useful_until,
             tags: tags(self.tags, limits, errors),
+            limit_key: limit_key(self.limit_key, errors),
+            result_ttl_s: result_ttl(self.result_ttl, limits, errors),
         }
     }
 }
@@ -87,6 +94,37 @@ fn priority(asked: Option<i64>, errors: &mut Vec<FieldError>) -> Priority {
             ));
             Priority::DEFAULT
         })
+}
+
+/// The longest name of a limit, in bytes.
+pub(super) const MAX_LIMIT_KEY: usize = 200;
+
+fn limit_key(asked: Option<String>, errors: &mut Vec<FieldError>) -> Option<String> {
+    let asked = asked?;
+    let fits = (1..=MAX_LIMIT_KEY).contains(&asked.len());
+    if !fits || asked.contains('*') || asked.chars().any(char::is_control) {
+        let detail = format!("must be 1 to {MAX_LIMIT_KEY} bytes without * and control characters");
+        errors.push(FieldError::new("/limit_key", detail));
+        return None;
+    }
+    Some(asked)
+}
+
+fn result_ttl(
+    asked: Option<i64>,
+    limits: &InputLimits,
+    errors: &mut Vec<FieldError>,
+) -> Option<i32> {
+    let asked = asked?;
+    let most = i64::from(limits.max_schedule_days) * 86_400;
+    let seconds = i32::try_from(asked)
+        .ok()
+        .filter(|_| (0..=most).contains(&asked));
+    if seconds.is_none() {
+        let detail = format!("must be 0 to {most} seconds (limits.max_schedule_days)");
+        errors.push(FieldError::new("/result_ttl", detail));
+    }
+    seconds
 }
 
 /// When the work may begin, as asked for by a time or by a delay.
@@ -223,6 +261,7 @@ mod tests {
             delay: None,
             useful_until: Some(time("2026-01-01T00:00:01Z")),
             tags: vec!["a".into(), "é".into(), "a".into()],
+            ..Asked::default()
         });
         assert!(errors.is_empty());
         assert_eq!(terms.tags, ["a", "é"]);
@@ -259,6 +298,8 @@ mod tests {
             delay: None,
             useful_until: Some(time("2027-05-01T00:00:00Z")),
             tags: vec![String::new(), "ok".into(), "x".repeat(65), "a\0".into()],
+            limit_key: Some("tenant:*".into()),
+            result_ttl: Some(-1),
         });
         assert_eq!(
             errors,
@@ -268,7 +309,9 @@ mod tests {
                 "/priority",
                 "/tags/0",
                 "/tags/2",
-                "/tags/3"
+                "/tags/3",
+                "/limit_key",
+                "/result_ttl"
             ]
         );
         let (_, errors) = check(Asked {

@@ -62,6 +62,10 @@ pub struct NewTask {
     pub time_limits: TimeLimits,
     pub on_worker_lost: OnWorkerLost,
     pub tags: Vec<String>,
+    /// Whose shared limits it counts against.
+    pub limit_key: Option<String>,
+    /// Seconds from its end until its result is removed.
+    pub result_ttl_s: Option<i32>,
     /// Not before then; a time in the future makes the task SCHEDULED.
     pub run_at: Option<DateTime<Utc>>,
     pub useful_until: Option<DateTime<Utc>>,

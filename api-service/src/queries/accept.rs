@@ -45,6 +45,8 @@ statement! {
         created_at: Array<Timestamptz> = Vec<DateTime<Utc>>,
         created_by: Array<SqlUuid> = Vec<Uuid>,
         traceparent: Array<Nullable<Text>> = Vec<Option<String>>,
+        limit_key: Array<Nullable<Text>> = Vec<Option<String>>,
+        result_ttl_s: Array<Nullable<Integer>> = Vec<Option<i32>>,
         lane: Array<Text> = Vec<&'static str>,
         routing_key: Array<Text> = Vec<String>,
         exchange: Text = String,
@@ -56,15 +58,15 @@ statement! {
         ON CONFLICT DO NOTHING
         RETURNING request_id
     ), input AS (
-        SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS input (
+        SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS input (
             id, request_id, kind, queue, priority, status, payload, max_attempts, soft_limit_s, hard_limit_s, on_worker_lost, tags,
-            run_at, due_at, useful_until, created_at, created_by, traceparent, lane, routing_key)
+            run_at, due_at, useful_until, created_at, created_by, traceparent, limit_key, result_ttl_s, lane, routing_key)
         WHERE request_id IS NULL OR request_id IN (SELECT request_id FROM keys)
     ), stored AS (
         INSERT INTO tasks (id, kind, queue, priority, status, payload, max_attempts, soft_limit_s, hard_limit_s, on_worker_lost, tags,
-            run_at, due_at, useful_until, created_at, updated_at, created_by, traceparent)
+            run_at, due_at, useful_until, created_at, updated_at, created_by, traceparent, limit_key, result_ttl_s)
         SELECT id, kind, queue, priority, status, payload::json, max_attempts, soft_limit_s, hard_limit_s, on_worker_lost, tags::text[],
-            run_at, due_at, useful_until, created_at, created_at, created_by, traceparent
+            run_at, due_at, useful_until, created_at, created_at, created_by, traceparent, limit_key, result_ttl_s
         FROM input
     ), published AS (
         INSERT INTO outbox (id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
@@ -114,6 +116,8 @@ impl Accept {
                 all.created_at.push(task.created_at);
                 all.created_by.push(task.created_by);
                 all.traceparent.push(task.traceparent.clone());
+                all.limit_key.push(task.limit_key.clone());
+                all.result_ttl_s.push(task.result_ttl_s);
                 all.lane.push(task.priority.lane().as_str());
                 all.routing_key
                     .push(topology::routing_key(task.queue, task.priority.lane()));

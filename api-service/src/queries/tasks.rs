@@ -49,6 +49,7 @@ pub struct TaskRow {
     pub started_at: Option<DateTime<Utc>>,
     pub finished_at: Option<DateTime<Utc>>,
     pub progress: Option<JsonText>,
+    pub limit_key: Option<String>,
 }
 
 impl TaskRow {

@@ -59,6 +59,12 @@ pub struct TaskRequest<'a> {
     hard_time_limit_s: Option<i64>,
     /// Short texts to find the task by.
     tags: Option<Vec<String>>,
+    /// Whose shared limits it counts against, e.g. `tenant:acme`; see `PUT /limits`.
+    #[schema(max_length = 200)]
+    limit_key: Option<String>,
+    /// Seconds after its end until its result is removed; with the task when left out.
+    #[schema(minimum = 0)]
+    result_ttl: Option<i64>,
     /// What to do when the worker dies while running it; `retry` when left out.
     on_worker_lost: Option<OnWorkerLost>,
 }
@@ -121,6 +127,8 @@ fn accept(state: &AppState, caller: &Caller, body: &[u8]) -> Result<NewTask, Pro
         delay: asked.delay,
         useful_until: asked.useful_until,
         tags: asked.tags.unwrap_or_default(),
+        limit_key: asked.limit_key,
+        result_ttl: asked.result_ttl,
     }
     .check(&state.config.limits, now, &mut errors);
     let max_attempts = max_attempts(asked.max_attempts, kind, state, &mut errors);
@@ -144,6 +152,8 @@ fn accept(state: &AppState, caller: &Caller, body: &[u8]) -> Result<NewTask, Pro
         time_limits,
         on_worker_lost: asked.on_worker_lost.unwrap_or(OnWorkerLost::Retry),
         tags: terms.tags,
+        limit_key: terms.limit_key,
+        result_ttl_s: terms.result_ttl_s,
         run_at: terms.run_at,
         useful_until: terms.useful_until,
         created_at: now,

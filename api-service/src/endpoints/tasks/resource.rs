@@ -54,6 +54,10 @@ pub struct TaskResource<'a> {
     pub useful_until: Option<Timestamp>,
     #[schema(value_type = Vec<String>)]
     pub tags: Cow<'a, [String]>,
+    /// Whose shared limits it counts against.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub limit_key: Option<Cow<'a, str>>,
     pub links: Links,
     /// Only with `?include=payload`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,6 +135,7 @@ impl<'a> From<&'a NewTask> for TaskResource<'a> {
             run_at: task.run_at.map(Timestamp),
             useful_until: task.useful_until.map(Timestamp),
             tags: task.tags.as_slice().into(),
+            limit_key: task.limit_key.as_deref().map(Cow::from),
             links: Links::of(task.id),
             payload: None,
         }
@@ -167,6 +172,7 @@ impl From<TaskRow> for TaskResource<'static> {
             run_at: row.run_at.map(Timestamp),
             useful_until: row.useful_until.map(Timestamp),
             tags: row.tags.into(),
+            limit_key: row.limit_key.map(Cow::from),
             links: Links::of(id),
             payload: None,
         }
@@ -196,6 +202,8 @@ mod tests {
             time_limits: crate::intake::TimeLimits::default(),
             on_worker_lost: OnWorkerLost::Retry,
             tags: vec!["spring".into()],
+            limit_key: None,
+            result_ttl_s: None,
             run_at: Some(at("2026-01-02T10:00:00+02:00")),
             useful_until: None,
             created_at: at("2026-01-01T00:00:00.1234567Z"),
