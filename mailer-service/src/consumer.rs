@@ -10,8 +10,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use lapin::{
     Connection, Consumer,
     message::Delivery,
-    options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
+    options::{BasicCancelOptions, BasicQosOptions},
 };
 use shared::{
     broker::{self, BrokerError, LinkState, Pauses},
@@ -20,9 +19,16 @@ use shared::{
     task::{Lane, Queue},
     topology,
 };
-use std::sync::{Arc, mpsc::Sender};
+use std::{
+    collections::HashSet,
+    sync::{Arc, mpsc::Sender},
+    time::Duration,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+/// What was delivered before a consumer was cancelled arrives well within this.
+const LAST_DELIVERIES: Duration = Duration::from_secs(5);
 
 pub struct Consuming {
     pub config: Config,
@@ -30,6 +36,8 @@ pub struct Consuming {
     pub queues: Vec<(Queue, Sender<Event>)>,
     pub acker: Acker,
     pub link: watch::Sender<LinkState>,
+    /// Queues that are not consumed now.
+    pub on_hold: watch::Receiver<HashSet<Queue>>,
     /// Ends consuming; what was delivered can still be acknowledged.
     pub stop: CancellationToken,
     /// Closes the connection.
@@ -70,8 +78,9 @@ impl Consuming {
         let lanes = FuturesUnordered::new();
         for (queue, events) in &self.queues {
             for lane in Lane::ALL {
-                let (consumer, link) = self.consume(&connection, *queue, *lane).await?;
-                lanes.push(self.forward(consumer, link, events));
+                let link = self.open(&connection, *queue).await?;
+                let on_hold = self.on_hold.clone();
+                lanes.push(self.lane(*queue, *lane, link, on_hold, events));
             }
         }
         self.link.send_replace(LinkState::Up);
@@ -93,49 +102,91 @@ impl Consuming {
         outcome
     }
 
-    async fn consume(
-        &self,
-        connection: &Connection,
-        queue: Queue,
-        lane: Lane,
-    ) -> Result<(Consumer, Arc<Link>), BrokerError> {
+    /// A channel of its own for a lane.
+    async fn open(&self, connection: &Connection, queue: Queue) -> Result<Arc<Link>, BrokerError> {
         let channel = connection.create_channel().await?;
         channel
             .basic_qos(
-                self.config.worker.queues.get(queue).prefetch,
+                self.config.worker.queues.get(queue).prefetch(),
                 BasicQosOptions::default(),
             )
             .await?;
-        let name = topology::task_queue(queue, lane);
-        let tag = format!("warren-{}-{queue}-{lane}", std::process::id());
-        let consumer = channel
-            .basic_consume(
-                name.into(),
-                tag.into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
-        Ok((consumer, Link::new(channel)))
+        Ok(Link::new(channel))
     }
 
-    /// Hands deliveries to the dispatcher until trouble or stop.
+    /// Consumes a lane whenever its queue is not on hold, until trouble or stop.
+    async fn lane(
+        &self,
+        queue: Queue,
+        lane: Lane,
+        link: Arc<Link>,
+        mut on_hold: watch::Receiver<HashSet<Queue>>,
+        events: &Sender<Event>,
+    ) -> Result<(), BrokerError> {
+        loop {
+            let is_free = async {
+                on_hold
+                    .wait_for(|held| !held.contains(&queue))
+                    .await
+                    .is_ok()
+            };
+            tokio::select! {
+                is_free = is_free => if !is_free {
+                    return Err(ended());
+                },
+                () = self.stop.cancelled() => return Ok(()),
+            }
+            let consumer = self.consume(&link, queue, lane).await?;
+            if self
+                .forward(consumer, &link, queue, &mut on_hold, events)
+                .await?
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn consume(
+        &self,
+        link: &Link,
+        queue: Queue,
+        lane: Lane,
+    ) -> Result<Consumer, BrokerError> {
+        let name = topology::task_queue(queue, lane);
+        let tag = format!("warren-{}-{queue}-{lane}", std::process::id());
+        Ok(link.consume(name, tag).await?)
+    }
+
+    /// Hands deliveries to the dispatcher until trouble, stop (true) or a hold (false).
     async fn forward(
         &self,
         mut consumer: Consumer,
-        link: Arc<Link>,
+        link: &Arc<Link>,
+        queue: Queue,
+        on_hold: &mut watch::Receiver<HashSet<Queue>>,
         events: &Sender<Event>,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<bool, BrokerError> {
         loop {
             let delivery = tokio::select! {
                 delivery = consumer.next() => delivery,
                 () = self.stop.cancelled() => {
                     link.cancel(&consumer.tag(), BasicCancelOptions::default()).await?;
-                    return Ok(());
+                    return Ok(true);
+                }
+                is_held = async { on_hold.wait_for(|held| held.contains(&queue)).await.is_ok() } => {
+                    if !is_held {
+                        return Err(ended());
+                    }
+                    link.cancel(&consumer.tag(), BasicCancelOptions::default()).await?;
+                    // The dispatcher sends back what comes now.
+                    while let Ok(Some(Ok(delivery))) = tokio::time::timeout(LAST_DELIVERIES, consumer.next()).await {
+                        self.hand_over(&delivery, link, events)?;
+                    }
+                    return Ok(false);
                 }
             };
             match delivery {
-                Some(Ok(delivery)) => self.hand_over(&delivery, &link, events)?,
+                Some(Ok(delivery)) => self.hand_over(&delivery, link, events)?,
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err(BrokerError::Ended("the broker cancelled a consumer")),
             }
@@ -164,6 +215,10 @@ impl Consuming {
             }
         }
     }
+}
+
+const fn ended() -> BrokerError {
+    BrokerError::Ended("the control thread stopped")
 }
 
 /// The first error; `Ok` when every lane was stopped.

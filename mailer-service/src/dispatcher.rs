@@ -5,11 +5,14 @@
 //! themselves under load and a lone delivery is never delayed.
 
 use crate::{
+    gate::{self, Passed},
     handlers::{Context, Services},
     heartbeat::Identity,
     lanes::{self, PerLane},
+    load::Loads,
+    policy::Policies,
     progress::Board,
-    queries::claim::{self, Claim, Claims},
+    queries::claim::{Claim, Claims},
     registry::{Begin, Registry},
     runner,
     settle::{Acker, DeliveryRef, Ended},
@@ -45,7 +48,11 @@ const LEASE_LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub enum Event {
     Delivered(Envelope, DeliveryRef),
+    /// From the line of a limit: there is no message behind it.
+    CalledUp(Envelope),
     SlotFree(Lane),
+    /// Whether nothing new is begun; what waits goes back to RabbitMQ.
+    Hold(bool),
     Stop,
 }
 
@@ -58,6 +65,8 @@ pub struct Common {
     pub settle: Sender<Ended>,
     pub identity: Identity,
     pub board: Board,
+    pub policies: Policies,
+    pub loads: Loads,
     /// Cancels every running task.
     pub cancel: CancellationToken,
     /// Drops every running task and gives it back.
@@ -75,7 +84,10 @@ pub fn spawn(
 ) -> std::io::Result<(Sender<Event>, JoinHandle<()>)> {
     let (sender, events) = channel();
     let slots = config.worker.queues.get(queue).slots;
+    common.loads.set_slots(queue, slots);
     let dispatcher = Dispatcher {
+        queue,
+        on_hold: false,
         session: Session::new(&config.database).by_key(),
         claim_batch: config.worker.claim_batch,
         slots,
@@ -92,13 +104,18 @@ pub fn spawn(
     Ok((sender, thread))
 }
 
+/// What waits for a slot; without a delivery: it was called up.
+type Waiting = (Envelope, Option<DeliveryRef>);
+
 struct Dispatcher {
+    queue: Queue,
+    on_hold: bool,
     session: Session,
     claim_batch: usize,
     slots: usize,
     reserved: PerLane,
     running: PerLane,
-    waiting: [VecDeque<(Envelope, DeliveryRef)>; 3],
+    waiting: [VecDeque<Waiting>; 3],
     events: Sender<Event>,
     common: Common,
     stop: CancellationToken,
@@ -117,27 +134,57 @@ impl Dispatcher {
             while let batch = self.pick()
                 && !batch.is_empty()
             {
+                self.report();
                 if !self.claim(&batch) {
                     return;
                 }
             }
+            self.report();
         }
     }
 
     /// False: stop.
     fn note(&mut self, event: Event) -> bool {
         match event {
-            Event::Delivered(envelope, delivery) => {
-                self.waiting[envelope.lane as usize].push_back((envelope, delivery));
+            Event::Delivered(_, delivery) if self.on_hold => {
+                self.common.acker.requeue(vec![delivery]);
             }
+            Event::Delivered(envelope, delivery) => {
+                self.waiting[envelope.lane as usize].push_back((envelope, Some(delivery)));
+            }
+            Event::CalledUp(_) if self.on_hold => self.common.loads.begun(self.queue),
+            Event::CalledUp(envelope) => {
+                self.waiting[envelope.lane as usize].push_front((envelope, None));
+            }
+            Event::Hold(on_hold) => self.hold(on_hold),
             Event::SlotFree(lane) => self.running.remove_one(lane),
             Event::Stop => return false,
         }
         true
     }
 
+    fn hold(&mut self, on_hold: bool) {
+        self.on_hold = on_hold;
+        if !on_hold {
+            return;
+        }
+        let mut back = Vec::new();
+        for (_, delivery) in self.waiting.iter_mut().flat_map(|lane| lane.drain(..)) {
+            match delivery {
+                Some(delivery) => back.push(delivery),
+                None => self.common.loads.begun(self.queue),
+            }
+        }
+        self.common.acker.requeue(back);
+    }
+
+    fn report(&self) {
+        let held = self.waiting.iter().map(VecDeque::len).sum();
+        self.common.loads.set(self.queue, self.running.sum(), held);
+    }
+
     /// As many waiting deliveries as there are free slots, each lane by its right.
-    fn pick(&mut self) -> Vec<(Envelope, DeliveryRef)> {
+    fn pick(&mut self) -> Vec<Envelope> {
         let mut batch = Vec::new();
         let mut waiting = PerLane::default();
         for lane in Lane::ALL {
@@ -151,15 +198,18 @@ impl Dispatcher {
                 break;
             };
             waiting.remove_one(lane);
+            if delivery.is_none() {
+                self.common.loads.begun(self.queue);
+            }
             let key = (envelope.id, envelope.attempt);
             match self
                 .common
                 .registry
-                .begin(key, delivery.clone(), &self.common.cancel)
+                .begin(key, delivery, &self.common.cancel)
             {
                 Begin::New => {
                     self.running.add(lane, 1);
-                    batch.push((envelope, delivery));
+                    batch.push(envelope);
                 }
                 Begin::Adopted(earlier) => self.common.acker.settled(earlier.into_iter().collect()),
             }
@@ -178,33 +228,39 @@ impl Dispatcher {
     }
 
     /// Claims and starts a batch. False: stop.
-    fn claim(&mut self, batch: &[(Envelope, DeliveryRef)]) -> bool {
+    fn claim(&mut self, batch: &[Envelope]) -> bool {
         if !self.wait_for_lease() {
             return false;
         }
+        let policies = self.common.policies.clone();
+        let Some(policy) = policies.get_or_read(&mut self.session, &self.stop) else {
+            return false;
+        };
         let worker = self.common.identity.get();
         let statement = Claim {
             worker,
-            id: batch.iter().map(|(envelope, _)| envelope.id.0).collect(),
-            attempt: batch.iter().map(|(envelope, _)| envelope.attempt).collect(),
+            id: batch.iter().map(|envelope| envelope.id.0).collect(),
+            attempt: batch.iter().map(|envelope| envelope.attempt).collect(),
             worker_again: worker,
         };
-        let claims = match self
-            .session
-            .run_until(&self.stop, "claiming", |connection| {
-                claim::run(connection, &statement)
-            }) {
-            Some(Ok(claims)) => claims,
-            Some(Err(error)) => return self.claim_apart(batch, &error),
-            None => return false,
-        };
+        let Passed { claims, put_off } =
+            match self
+                .session
+                .run_until(&self.stop, "claiming", |connection| {
+                    gate::claim(connection, &statement, &policy)
+                }) {
+                Some(Ok(passed)) => passed,
+                Some(Err(error)) => return self.claim_apart(batch, &error),
+                None => return false,
+            };
         #[expect(
             clippy::cast_precision_loss,
             reason = "a batch has a few hundred tasks"
         )]
         metrics::histogram!("warren_claim_batch_size").record(batch.len() as f64);
         metrics::counter!("warren_tasks_expired_total").increment(claims.expired.len() as u64);
-        self.drop_unclaimed(batch, &claims);
+        metrics::counter!("warren_tasks_put_off_total").increment(put_off as u64);
+        self.drop_unclaimed(batch, &claims, put_off);
         for task in claims.claimed {
             self.start(task);
         }
@@ -212,16 +268,12 @@ impl Dispatcher {
     }
 
     /// One message whose values PostgreSQL refuses must not hold up the others; it is parked.
-    fn claim_apart(
-        &mut self,
-        batch: &[(Envelope, DeliveryRef)],
-        error: &diesel::result::Error,
-    ) -> bool {
+    fn claim_apart(&mut self, batch: &[Envelope], error: &diesel::result::Error) -> bool {
         if batch.len() > 1 {
             let (left, right) = batch.split_at(batch.len() / 2);
             return self.claim(left) && self.claim(right);
         }
-        for (envelope, _) in batch {
+        for envelope in batch {
             metrics::counter!("warren_messages_parked_total").increment(1);
             tracing::error!(task.id = %envelope.id, error = error as &dyn std::error::Error, "a message was parked: it can't be claimed");
             self.running.remove_one(envelope.lane);
@@ -233,8 +285,8 @@ impl Dispatcher {
         true
     }
 
-    /// Finished, cancelled, expired or claimed elsewhere: nothing is left behind these messages.
-    fn drop_unclaimed(&mut self, batch: &[(Envelope, DeliveryRef)], claims: &Claims) {
+    /// Finished, cancelled, expired, put off or claimed elsewhere: nothing is left behind these messages.
+    fn drop_unclaimed(&mut self, batch: &[Envelope], claims: &Claims, put_off: usize) {
         if claims.claimed.len() == batch.len() {
             return;
         }
@@ -244,7 +296,7 @@ impl Dispatcher {
             .map(|task| (task.id, task.attempt))
             .collect();
         let mut dropped = Vec::new();
-        for (envelope, _) in batch {
+        for envelope in batch {
             let key = (envelope.id, envelope.attempt);
             if !claimed.contains(&key) {
                 self.running.remove_one(envelope.lane);
@@ -252,7 +304,7 @@ impl Dispatcher {
             }
         }
         metrics::counter!("warren_messages_stale_total")
-            .increment((dropped.len() - claims.expired.len().min(dropped.len())) as u64);
+            .increment(dropped.len().saturating_sub(claims.expired.len() + put_off) as u64);
         self.common.acker.settled(dropped);
     }
 
@@ -284,9 +336,15 @@ impl Dispatcher {
         let (settle, events) = (self.common.settle.clone(), self.events.clone());
         let lane = task.lane;
         let run = async move {
+            let begin = tokio::time::Instant::now();
             let verdict = runner::run(&task, &context, limits, &services, &release).await;
+            let took = begin.elapsed();
             // Both ends outlive the tasks: the dispatcher and the settler stop after them.
-            let _stopping = settle.send(Ended { task, verdict });
+            let _stopping = settle.send(Ended {
+                task,
+                verdict,
+                took,
+            });
             let _stopping = events.send(Event::SlotFree(lane));
         };
         self.common.tasks.spawn_on(run, &self.common.runtime);

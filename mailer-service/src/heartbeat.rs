@@ -4,8 +4,15 @@
 //! while others were not), its running tasks may be somebody else's by now: they are cancelled, their
 //! outcomes are fenced, and the process goes on under a new id.
 
-use crate::queries::workers::{self, NewWorker};
-use shared::{config::Config, db::Session, gate::Gate, task::Queue, threads};
+mod vitals;
+
+pub use vitals::Vitals;
+
+use crate::queries::{
+    rates,
+    workers::{self, NewWorker},
+};
+use shared::{config::Config, db::Session, gate::Gate, kinds::KINDS, task::Queue, threads};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -62,6 +69,7 @@ impl Identity {
 pub fn spawn(
     config: &Config,
     identity: Identity,
+    vitals: Vitals,
     lost: impl Fn() + Send + 'static,
     registered: Gate,
     stop: CancellationToken,
@@ -76,6 +84,7 @@ pub fn spawn(
             .map(|queue| queue.as_str())
             .collect(),
         identity,
+        vitals,
         stop,
     };
     threads::spawn("heartbeat", move || heart.run(&lost, &registered))
@@ -90,6 +99,7 @@ struct Heart {
     host: String,
     queues: Vec<&'static str>,
     identity: Identity,
+    vitals: Vitals,
     stop: CancellationToken,
 }
 
@@ -106,7 +116,11 @@ impl Heart {
             pause = self.pause;
             let id = self.identity.get();
             let asked = Instant::now();
-            match self.session.run(|connection| workers::beat(connection, id)) {
+            let report = self.vitals.report(chrono::Utc::now());
+            match self
+                .session
+                .run(|connection| workers::beat(connection, id, &report))
+            {
                 Ok(true) => self.identity.renew(id, asked),
                 Ok(false) => {
                     tracing::error!(worker.id = %id, "this worker was declared dead; its running tasks are given up and it goes on under a new id");
@@ -131,7 +145,9 @@ impl Heart {
                 }
             }
             missed = false;
+            self.write_rates();
         }
+        self.write_rates();
         let id = self.identity.get();
         if let Err(error) = self
             .session
@@ -141,6 +157,23 @@ impl Heart {
                 error = &error as &dyn std::error::Error,
                 "the end of this worker was not noted"
             );
+        }
+    }
+
+    fn write_rates(&mut self) {
+        let counts = self.vitals.tally.take();
+        if counts.is_empty() {
+            return;
+        }
+        if let Err(error) = self
+            .session
+            .run(|connection| rates::add(connection, &counts))
+        {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the rates could not be written"
+            );
+            self.vitals.tally.put_back(counts);
         }
     }
 
@@ -154,6 +187,7 @@ impl Heart {
             pid: i32::try_from(pid).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION"),
             queues: self.queues.clone(),
+            kinds: KINDS.iter().map(|kind| kind.name).collect(),
             state: "alive",
         };
         let registered = self

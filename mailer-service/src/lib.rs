@@ -3,10 +3,13 @@
 pub mod consumer;
 pub mod control;
 pub mod dispatcher;
+pub mod gate;
 pub mod handlers;
 pub mod heartbeat;
 pub mod http;
 pub mod lanes;
+pub mod load;
+pub mod policy;
 pub mod progress;
 pub mod queries;
 pub mod registry;
@@ -15,3 +18,4 @@ pub mod service;
 pub mod settle;
 pub mod smtp;
 pub mod task;
+pub mod wake;

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use mailer_service::service;
+use mailer_service::service::{self, Ended};
 use shared::{config::Config, signals, telemetry};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,7 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stop = CancellationToken::new();
         signals::cancel_on_termination(&stop)?;
         let running = service::start(&config, stop)?;
@@ -32,6 +32,27 @@ fn main() -> anyhow::Result<()> {
             env!("CARGO_PKG_VERSION"),
             running.http_addr
         );
-        Ok(running.wait().await?)
-    })
+        anyhow::Ok(running.wait().await?)
+    })?;
+    if ended == Ended::Restart {
+        // Whatever a handler left behind holds up nothing: this process is about to be another.
+        runtime.shutdown_background();
+        return Err(restart());
+    }
+    Ok(())
+}
+
+/// Replaces this process by a fresh one of the same program, arguments and id, so that no supervisor is needed for it.
+/// Returns only when that can't be done.
+fn restart() -> anyhow::Error {
+    use std::os::unix::process::CommandExt;
+    tracing::info!("a fresh process takes over");
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return anyhow::Error::new(error).context("finding the program to restart"),
+    };
+    let error = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .exec();
+    anyhow::Error::new(error).context("restarting")
 }

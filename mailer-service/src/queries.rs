@@ -2,5 +2,9 @@
 
 pub mod claim;
 pub mod control;
+pub mod gate;
+pub mod policy;
+pub mod rates;
 pub mod settle;
+pub mod wake;
 pub mod workers;

@@ -8,6 +8,7 @@ use shared::task::TaskId;
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -18,6 +19,7 @@ pub type Key = (TaskId, i32);
 struct Running {
     delivery: Option<DeliveryRef>,
     cancel: CancellationToken,
+    since: Instant,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -29,16 +31,23 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes an attempt before its claim.
-    pub fn begin(&self, key: Key, delivery: DeliveryRef, cancel: &CancellationToken) -> Begin {
+    /// Notes an attempt before its claim. What was called up from PostgreSQL has no delivery.
+    pub fn begin(
+        &self,
+        key: Key,
+        delivery: Option<DeliveryRef>,
+        cancel: &CancellationToken,
+    ) -> Begin {
         match self.lock().entry(key) {
             Entry::Occupied(mut running) => {
-                Begin::Adopted(running.get_mut().delivery.replace(delivery))
+                let kept = &mut running.get_mut().delivery;
+                Begin::Adopted(delivery.and_then(|delivery| kept.replace(delivery)))
             }
             Entry::Vacant(place) => {
                 place.insert(Running {
-                    delivery: Some(delivery),
+                    delivery,
                     cancel: cancel.child_token(),
+                    since: Instant::now(),
                 });
                 Begin::New
             }
@@ -69,6 +78,18 @@ impl Registry {
     /// The tasks that run here.
     pub fn tasks(&self) -> Vec<Uuid> {
         self.lock().keys().map(|(task, _)| task.0).collect()
+    }
+
+    /// The attempts that have run longest, with when they began; at most `most`.
+    pub fn longest(&self, most: usize) -> Vec<(Key, Instant)> {
+        let mut all: Vec<_> = self
+            .lock()
+            .iter()
+            .map(|(key, running)| (*key, running.since))
+            .collect();
+        all.sort_by_key(|(_, since)| *since);
+        all.truncate(most);
+        all
     }
 
     /// Asks one attempt to stop, if it runs here.

@@ -3,15 +3,18 @@
 
 use crate::{
     consumer::Consuming,
-    control,
+    control::{self, Drain, Then, Watermarks, Wires},
     dispatcher::{self, Common, Event},
     handlers::Services,
-    heartbeat::{self, Identity},
+    heartbeat::{self, Identity, Vitals},
     http::{self, Health},
+    load::{Loads, tally::Tally},
+    policy::Policies,
     progress::Board,
     registry::Registry,
-    settle::{self, Acker},
+    settle::{self, Acker, After},
     smtp::{Sender as MailSender, SetupError},
+    wake::Doors,
 };
 use shared::{
     broker::LinkState,
@@ -25,8 +28,12 @@ use shared::{
     threads,
 };
 use std::{
+    collections::HashSet,
     net::SocketAddr,
-    sync::{Arc, mpsc::Sender},
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -52,16 +59,25 @@ const LAST_SETTLEMENT: Duration = Duration::from_secs(10);
 #[error("the service could not get to work; the log says why")]
 pub struct Failed;
 
+/// How the service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// It has done enough: a fresh process should take its place.
+    Restart,
+}
+
 /// A running worker.
 pub struct Running {
     /// Where health and metrics are.
     pub http_addr: SocketAddr,
-    done: tokio::task::JoinHandle<Result<(), Failed>>,
+    done: tokio::task::JoinHandle<Result<Ended, Failed>>,
 }
 
 impl Running {
     /// Waits until the service has stopped.
-    pub async fn wait(self) -> Result<(), Failed> {
+    pub async fn wait(self) -> Result<Ended, Failed> {
         self.done.await.unwrap_or_else(|error| {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
@@ -88,11 +104,18 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     let acker = Acker::spawn();
     let registry = Registry::default();
     let give_up = CancellationToken::new();
+    let tally = Tally::default();
+    let (has_room, room) = channel();
+    let after = After {
+        tally: tally.clone(),
+        room: has_room,
+    };
     let (settle, settling) = settle::spawn(
         config,
         registry.clone(),
         publisher.clone(),
         acker.clone(),
+        after,
         give_up.clone(),
     )?;
     let identity = Identity::new(Duration::from_secs(config.rescue.lease_s));
@@ -103,6 +126,8 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         settle,
         identity: identity.clone(),
         board: Board::default(),
+        policies: Policies::default(),
+        loads: Loads::default(),
         cancel: CancellationToken::new(),
         release: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -111,15 +136,32 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     let (queues, dispatchers) = spawn_dispatchers(config, &common, &stop)?;
     let registered = Gate::default();
     let beating = CancellationToken::new();
+    let vitals = Vitals {
+        registry: common.registry.clone(),
+        loads: common.loads.clone(),
+        tally: tally.clone(),
+    };
     let heart = spawn_heart(
         config,
-        &common,
+        vitals,
         &identity,
         registered.clone(),
         beating.clone(),
         &stop,
     )?;
-    let control = control::spawn(config, &common, registered.clone(), beating.clone())?;
+    let drain = Drain::new(Watermarks::new(&config.worker), tally, stop.clone());
+    let outcome = drain.outcome();
+    let (hold, on_hold) = watch::channel(HashSet::new());
+    let wires = Wires {
+        doors: Doors {
+            queues: queues.clone(),
+            loads: common.loads.clone(),
+        },
+        on_hold: hold,
+        room,
+        drain,
+    };
+    let control = control::spawn(config, &common, wires, registered.clone(), beating.clone())?;
 
     let (link, consuming) = watch::channel(LinkState::Down);
     let health = Health {
@@ -136,6 +178,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         queues: queues.clone(),
         acker: acker.clone(),
         link,
+        on_hold,
         stop: stop.clone(),
         close: close.clone(),
     };
@@ -174,7 +217,11 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         threads::join(control).await;
         server_handle.stop(true).await;
         tracing::info!("stopped");
-        if failed { Err(Failed) } else { Ok(()) }
+        match outcome.get() {
+            _ if failed => Err(Failed),
+            Some(Then::Restart) => Ok(Ended::Restart),
+            _ => Ok(Ended::Stopped),
+        }
     });
     Ok(Running { http_addr, done })
 }
@@ -209,14 +256,14 @@ fn spawn_dispatchers(
 /// Migrates first: a worker may well be started before any api-service.
 fn spawn_heart(
     config: &Config,
-    common: &Common,
+    vitals: Vitals,
     identity: &Identity,
     registered: Gate,
     beating: CancellationToken,
     stop: &CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
     let (config, identity, stop) = (config.clone(), identity.clone(), stop.clone());
-    let registry = common.registry.clone();
+    let registry = vitals.registry.clone();
     threads::spawn("start", move || {
         let migrated = db::migrate_when_ready(&config.database, &stop);
         if let Err(error) = &migrated {
@@ -229,7 +276,7 @@ fn spawn_heart(
             return registered.set(false);
         }
         let lost = move || registry.cancel_all();
-        match heartbeat::spawn(&config, identity, lost, registered.clone(), beating) {
+        match heartbeat::spawn(&config, identity, vitals, lost, registered.clone(), beating) {
             Ok(heart) => {
                 if heart.join().is_err() {
                     tracing::error!("the heartbeat panicked");

@@ -11,6 +11,7 @@ mod steps;
 pub use acker::{Acker, DeliveryRef, Link};
 
 use crate::{
+    load::tally::{Done, Tally},
     queries::settle::Settle,
     registry::Registry,
     task::{Claimed, Verdict},
@@ -31,6 +32,16 @@ const LARGEST_BATCH: usize = 1024;
 pub struct Ended {
     pub task: Claimed,
     pub verdict: Verdict,
+    /// How long the attempt ran.
+    pub took: Duration,
+}
+
+/// Who hears of outcomes that were written.
+#[derive(Debug, Clone)]
+pub struct After {
+    pub tally: Tally,
+    /// Told when the end of an attempt has made room under a limit.
+    pub room: Sender<()>,
 }
 
 /// Starts the settling thread. It ends when every sender is gone and all is written, or at `give_up`.
@@ -39,6 +50,7 @@ pub fn spawn(
     registry: Registry,
     publisher: Publisher,
     acker: Acker,
+    after: After,
     give_up: CancellationToken,
 ) -> std::io::Result<(Sender<Ended>, JoinHandle<()>)> {
     let (sender, ended) = channel();
@@ -49,6 +61,7 @@ pub fn spawn(
         registry,
         publisher,
         acker,
+        after,
         give_up,
     };
     let thread = threads::spawn("settle", move || settler.run(&ended))?;
@@ -62,6 +75,7 @@ struct Settler {
     registry: Registry,
     publisher: Publisher,
     acker: Acker,
+    after: After,
     give_up: CancellationToken,
 }
 
@@ -132,6 +146,7 @@ impl Settler {
             .collect();
         messages.retain(|message| going_on.contains(&message.task_id));
         self.publisher.offer(messages);
+        self.after(&batch, &steps);
         let mut deliveries = Vec::with_capacity(batch.len());
         for (ended, step) in batch.iter().zip(&steps) {
             let key = (ended.task.id, ended.task.attempt);
@@ -144,6 +159,21 @@ impl Settler {
             deliveries.extend(self.registry.end(key));
         }
         self.acker.settled(deliveries);
+    }
+
+    fn after(&self, batch: &[Ended], steps: &[steps::Step<'_>]) {
+        let done = batch.iter().zip(steps).map(|(ended, step)| Done {
+            queue: ended.task.queue,
+            lane: ended.task.lane,
+            kind: &ended.task.kind,
+            is_final: step.is_final(),
+            has_failed: matches!(ended.verdict, Verdict::Failed(_)),
+            took: ended.took,
+        });
+        self.after.tally.note(done);
+        if batch.iter().any(|ended| ended.task.limited) {
+            let _stopping = self.after.room.send(());
+        }
     }
 
     /// One outcome whose values PostgreSQL refuses must not hold up the others.

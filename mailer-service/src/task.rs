@@ -31,6 +31,8 @@ pub struct Claimed {
     /// The task's own limits, in seconds.
     pub soft_limit_s: Option<i32>,
     pub hard_limit_s: Option<i32>,
+    /// It counts against a limit of running attempts, so its end makes room.
+    pub limited: bool,
 }
 
 impl Claimed {

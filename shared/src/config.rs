@@ -136,6 +136,9 @@ pub struct Worker {
     pub threads: usize,
     pub claim_batch: usize,
     pub settle_wait_ms: u64,
+    /// 0: never. Likewise below.
+    pub max_tasks: u64,
+    pub max_rss_mb: u64,
     pub queues: WorkerQueues,
 }
 
@@ -162,7 +165,20 @@ impl WorkerQueues {
 pub struct WorkerQueue {
     /// 0: this process does not consume the queue.
     pub slots: usize,
+    /// 0: sized from the slots.
     pub prefetch: u16,
+}
+
+impl WorkerQueue {
+    /// Messages of one lane that the process holds ready: enough that no slot waits for the broker, and no more than
+    /// that others could be working on.
+    pub fn prefetch(&self) -> u16 {
+        const MOST: usize = 2048;
+        match self.prefetch {
+            0 => u16::try_from((self.slots * 4).clamp(16, MOST)).unwrap_or(u16::MAX),
+            asked => asked,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -118,6 +118,78 @@ diesel::table! {
         beats -> BigInt,
         started_at -> Timestamptz,
         heartbeat_at -> Timestamptz,
+        kinds -> Array<Text>,
+        load -> Nullable<Json>,
+        running -> Nullable<Json>,
+        rss_bytes -> Nullable<BigInt>,
+        tasks_done -> BigInt,
+        drain -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    pauses (scope, name) {
+        scope -> Text,
+        name -> Text,
+        paused_at -> Timestamptz,
+        paused_by -> Text,
+        reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    limits (scope, name) {
+        scope -> Text,
+        name -> Text,
+        rate -> Nullable<Double>,
+        burst -> Nullable<Integer>,
+        concurrency -> Nullable<Integer>,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    limit_buckets (scope, name) {
+        scope -> Text,
+        name -> Text,
+        tokens -> Nullable<Double>,
+        filled_at -> Timestamptz,
+        waiting -> BigInt,
+    }
+}
+
+diesel::table! {
+    limit_holds (scope, name, task_id) {
+        scope -> Text,
+        name -> Text,
+        task_id -> Uuid,
+        attempt -> Integer,
+    }
+}
+
+diesel::table! {
+    limit_waits (task_id) {
+        task_id -> Uuid,
+        scope -> Text,
+        name -> Text,
+        queue -> Text,
+        priority -> SmallInt,
+        since -> Timestamptz,
+        woken_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    task_rates (at, queue, lane, kind) {
+        at -> Timestamptz,
+        queue -> Text,
+        lane -> Text,
+        kind -> Text,
+        accepted -> BigInt,
+        attempts -> BigInt,
+        finished -> BigInt,
+        failed -> BigInt,
+        busy_s -> Double,
     }
 }
 

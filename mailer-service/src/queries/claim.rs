@@ -34,6 +34,8 @@ statement! {
         started_at = CASE WHEN t.useful_until <= now() THEN t.started_at ELSE now() END,
         updated_at = now(),
         next_attempt_at = NULL,
+        -- Set while it waited for a limit; else null already, which keeps the update out of the index.
+        due_at = NULL,
         progress = NULL
      FROM (SELECT unnest(?) AS id, unnest(?) AS attempt) AS message
      WHERE t.id = message.id AND (
@@ -111,6 +113,7 @@ pub fn run(connection: &mut PgConnection, claim: &Claim) -> QueryResult<Claims> 
             traceparent,
             soft_limit_s,
             hard_limit_s,
+            limited: false,
         });
     }
     Ok(claims)

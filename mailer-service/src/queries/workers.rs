@@ -1,6 +1,6 @@
 //! This process's row among the workers: its lease on all the tasks it runs.
 
-use diesel::{ExpressionMethods, Insertable, PgConnection, QueryResult, RunQueryDsl};
+use diesel::{AsChangeset, ExpressionMethods, Insertable, PgConnection, QueryResult, RunQueryDsl};
 use shared::schema::workers::{self, dsl};
 use uuid::Uuid;
 
@@ -13,7 +13,21 @@ pub struct NewWorker {
     pub pid: i32,
     pub version: &'static str,
     pub queues: Vec<&'static str>,
+    pub kinds: Vec<&'static str>,
     pub state: &'static str,
+}
+
+/// What a worker says of itself with each heartbeat.
+#[derive(Debug, Clone, AsChangeset)]
+#[diesel(table_name = workers)]
+pub struct Report {
+    /// Per queue: slots, running, held.
+    pub load: serde_json::Value,
+    /// The attempts that have run longest: `[{"task_id", "attempt", "since"}]`.
+    pub running: serde_json::Value,
+    pub rss_bytes: Option<i64>,
+    /// Attempts that ended since its start.
+    pub tasks_done: i64,
 }
 
 pub fn register(connection: &mut PgConnection, worker: &NewWorker) -> QueryResult<()> {
@@ -25,13 +39,14 @@ pub fn register(connection: &mut PgConnection, worker: &NewWorker) -> QueryResul
 }
 
 /// Renews the lease. False: the worker was declared dead.
-pub fn beat(connection: &mut PgConnection, id: Uuid) -> QueryResult<bool> {
+pub fn beat(connection: &mut PgConnection, id: Uuid, report: &Report) -> QueryResult<bool> {
     diesel::update(dsl::workers)
         .filter(dsl::id.eq(id))
         .filter(dsl::state.eq("alive"))
         .set((
             dsl::beats.eq(dsl::beats + 1),
             dsl::heartbeat_at.eq(diesel::dsl::now),
+            report,
         ))
         .execute(connection)
         .map(|changed| changed == 1)

@@ -2,9 +2,9 @@
 
 use super::acks::{Ack, Acks};
 use lapin::{
-    Channel,
-    options::{BasicAckOptions, BasicCancelOptions, BasicRejectOptions},
-    types::ShortString,
+    Channel, Consumer,
+    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicRejectOptions},
+    types::{FieldTable, ShortString},
 };
 use std::{
     sync::{
@@ -32,6 +32,14 @@ impl Link {
         })
     }
 
+    /// Starts a consumer on this channel.
+    pub async fn consume(&self, queue: String, tag: String) -> lapin::Result<Consumer> {
+        let options = BasicConsumeOptions::default();
+        self.channel
+            .basic_consume(queue.into(), tag.into(), options, FieldTable::default())
+            .await
+    }
+
     /// Ends a consumer of this channel; what it delivered can still be acknowledged.
     pub async fn cancel(
         &self,
@@ -53,6 +61,8 @@ enum Order {
     Settled(Vec<DeliveryRef>),
     /// A message that is no envelope: dead-lettered.
     Park(DeliveryRef),
+    /// Put back for others.
+    Requeue(Vec<DeliveryRef>),
     /// Send everything now, then say so.
     Flush(oneshot::Sender<()>),
 }
@@ -87,6 +97,13 @@ impl Acker {
         }
     }
 
+    /// Puts messages that were not begun back into their queue.
+    pub fn requeue(&self, deliveries: Vec<DeliveryRef>) {
+        if !deliveries.is_empty() {
+            let _ended = self.0.send(Order::Requeue(deliveries));
+        }
+    }
+
     pub fn park(&self, delivery: DeliveryRef) {
         let _ended = self.0.send(Order::Park(delivery));
     }
@@ -118,6 +135,12 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>) {
             Some(Order::Park(DeliveryRef { link, tag })) => {
                 let frame = book(&link).reject(tag);
                 send(&link, frame).await;
+            }
+            Some(Order::Requeue(deliveries)) => {
+                for DeliveryRef { link, tag } in deliveries {
+                    let frame = book(&link).requeue(tag);
+                    send(&link, frame).await;
+                }
             }
             Some(Order::Flush(flushed)) => {
                 // Nothing waits for its neighbours any more.
@@ -163,6 +186,11 @@ async fn send(link: &Link, frame: Ack) {
         Ack::Reject(tag) => {
             channel
                 .basic_reject(tag, BasicRejectOptions { requeue: false })
+                .await
+        }
+        Ack::Requeue(tag) => {
+            channel
+                .basic_reject(tag, BasicRejectOptions { requeue: true })
                 .await
         }
     };

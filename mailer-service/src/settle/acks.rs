@@ -16,6 +16,8 @@ pub enum Ack {
     One(u64),
     /// Dead-letters the message.
     Reject(u64),
+    /// Puts the message back into its queue.
+    Requeue(u64),
 }
 
 /// The tags of one channel; RabbitMQ numbers deliveries 1, 2, 3, …
@@ -56,6 +58,13 @@ impl Acks {
         self.waiting.remove(&tag);
         self.gone.insert(tag);
         Ack::Reject(tag)
+    }
+
+    /// For a message that this process does not want now.
+    pub fn requeue(&mut self, tag: u64) -> Ack {
+        self.waiting.remove(&tag);
+        self.gone.insert(tag);
+        Ack::Requeue(tag)
     }
 
     /// The frames to send now.
@@ -192,7 +201,7 @@ mod tests {
             let mut apply = |frames: Vec<Ack>| -> Result<(), TestCaseError> {
                 for frame in frames {
                     match frame {
-                        Ack::One(tag) | Ack::Reject(tag) => prop_assert!(outstanding.remove(&tag)),
+                        Ack::One(tag) | Ack::Reject(tag) | Ack::Requeue(tag) => prop_assert!(outstanding.remove(&tag)),
                         Ack::UpTo(tag) => {
                             prop_assert!(outstanding.contains(&tag));
                             outstanding.retain(|other| *other > tag);
@@ -203,7 +212,7 @@ mod tests {
             };
             for (tag, pause) in order.iter().zip(pauses) {
                 now += Duration::from_millis(pause);
-                if tag % 7 == 0 { apply(vec![acks.reject(*tag)])?; } else { acks.settled(*tag, now); }
+                if tag % 7 == 0 { apply(vec![acks.reject(*tag)])?; } else if tag % 11 == 0 { apply(vec![acks.requeue(*tag)])?; } else { acks.settled(*tag, now); }
                 apply(acks.flush(now))?;
             }
             apply(acks.flush(now + PATIENCE))?;

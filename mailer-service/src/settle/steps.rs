@@ -118,6 +118,10 @@ fn retrying(failure: &Failure, delay: Delay) -> Step<'_> {
 }
 
 impl Step<'_> {
+    pub(super) fn is_final(&self) -> bool {
+        self.status.is_final()
+    }
+
     /// The message that carries the step out, if RabbitMQ does.
     pub(super) fn message(
         &self,
@@ -225,8 +229,13 @@ mod tests {
             traceparent: None,
             soft_limit_s: None,
             hard_limit_s: None,
+            limited: false,
         };
-        Ended { task, verdict }
+        Ended {
+            task,
+            verdict,
+            took: Duration::ZERO,
+        }
     }
 
     fn row(ended: &Ended) -> (Status, Option<(String, i32)>) {
