@@ -7,7 +7,10 @@ mod serve;
 pub use endpoint::Endpoint;
 pub use serve::{Listening, ServeError, serve};
 
-use crate::{auth::KeyRing, endpoints, endpoints::health::Probe, intake::Intake, waiters::Waiters};
+use crate::{
+    auth::KeyRing, depths::Depths, endpoints, endpoints::health::Probe, intake::Intake,
+    waiters::Waiters,
+};
 use actix_web::web::{self, ServiceConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::{
@@ -30,6 +33,8 @@ pub struct AppState {
     pub keys: KeyRing,
     pub waiters: Waiters,
     pub publisher: Publisher,
+    /// What RabbitMQ says of its queues.
+    pub depths: Depths,
     /// The publisher's connection to the broker.
     pub broker: watch::Receiver<LinkState>,
     pub metrics: PrometheusHandle,
@@ -52,6 +57,7 @@ impl AppState {
         config: Arc<Config>,
         intake: Intake,
         publisher: Publisher,
+        depths: Depths,
         metrics: PrometheusHandle,
         stop: CancellationToken,
     ) -> Result<Self, ConfigError> {
@@ -67,6 +73,7 @@ impl AppState {
             pool,
             broker: publisher.link(),
             publisher,
+            depths,
             metrics,
             stop,
         })

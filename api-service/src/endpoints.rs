@@ -4,12 +4,17 @@
 pub mod dead_letters;
 pub mod emails;
 pub mod health;
+pub mod kinds;
+pub mod limits;
 pub mod metrics;
+pub mod pausing;
 pub mod problems;
+pub mod queues;
 mod request;
 mod submit;
 pub mod tasks;
 mod terms;
+pub mod workers;
 
 use crate::{
     auth::require_key,
@@ -37,6 +42,10 @@ pub fn configure(app: &mut ServiceConfig) {
                 .configure(tasks::configure)
                 .configure(emails::configure)
                 .configure(dead_letters::configure)
+                .configure(queues::configure)
+                .configure(kinds::configure)
+                .configure(limits::configure)
+                .configure(workers::configure)
                 .service(metrics::endpoint("/metrics"))
                 .default_service(web::to(not_found)),
         )

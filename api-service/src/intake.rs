@@ -8,7 +8,10 @@ mod submission;
 
 pub use submission::{Answer, Idempotency, NewTask, Submission, TimeLimits};
 
-use crate::queries::accept::{self, Accept};
+use crate::{
+    accepted::Accepted,
+    queries::accept::{self, Accept},
+};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use shared::{
     config::Config,
@@ -80,6 +83,7 @@ impl Intake {
     pub fn spawn(
         config: &Config,
         publisher: Publisher,
+        accepted: Accepted,
         ready: Gate,
         stop: CancellationToken,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
@@ -92,6 +96,7 @@ impl Intake {
             relay_after: Duration::from_millis(config.outbox.relay_after_ms.into()),
             patience,
             publisher,
+            accepted,
             stop,
         };
         let handle = shared::threads::spawn("intake", move || {
@@ -148,6 +153,7 @@ struct Thread {
     relay_after: Duration,
     patience: Duration,
     publisher: Publisher,
+    accepted: Accepted,
     stop: CancellationToken,
 }
 
@@ -201,6 +207,7 @@ impl Thread {
             let _gone = reply.send(outcome);
         }
         metrics::counter!("warren_tasks_accepted_total").increment(stored.len() as u64);
+        self.accepted.note(&stored);
         self.publish(&stored);
     }
 

@@ -1,6 +1,6 @@
 //! Ends and deletes by age, in small batches, so that accepting does not notice.
 
-use crate::queries::{audit, outbox, retention, workers};
+use crate::queries::{audit, load, outbox, policy, retention, workers};
 use shared::{config::Config, db::Session, gate::Gate, threads};
 use std::{thread::JoinHandle, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,12 @@ pub(crate) fn spawn(
                     audit::forget(c, retention.audit_days, BATCH)
                 });
             }
+            batches(&mut session, &stop, "old rates", |c| {
+                load::forget_rates(c, BATCH)
+            });
+            batches(&mut session, &stop, "idle limits", |c| {
+                policy::forget_idle(c, BATCH)
+            });
             batches(&mut session, &stop, "old workers", |c| {
                 workers::forget_old(c).map(|_| 0)
             });

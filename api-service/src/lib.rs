@@ -1,9 +1,11 @@
 //! Warren's HTTP door: accepts tasks, commits them to PostgreSQL, publishes them to RabbitMQ, and keeps
 //! house: relay, scheduler, reaper, reconciler, janitor.
 
+pub mod accepted;
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod depths;
 pub mod endpoints;
 pub mod intake;
 mod janitor;

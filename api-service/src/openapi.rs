@@ -3,7 +3,9 @@
 mod finish;
 
 use crate::{
-    endpoints::{dead_letters, emails, health, metrics, problems, tasks},
+    endpoints::{
+        dead_letters, emails, health, kinds, limits, metrics, problems, queues, tasks, workers,
+    },
     problem::ProblemSchema,
 };
 use finish::Finish;
@@ -24,6 +26,7 @@ use utoipa::OpenApi;
         tasks::list::list,
         tasks::show::show,
         tasks::timeline::show,
+        tasks::why::show,
         tasks::operate::reschedule,
         tasks::operate::cancel,
         tasks::operate::retry,
@@ -31,6 +34,19 @@ use utoipa::OpenApi;
         tasks::bulk::cancel,
         tasks::bulk::retry,
         dead_letters::list,
+        queues::list,
+        queues::pause,
+        queues::resume,
+        kinds::list,
+        kinds::pause,
+        kinds::resume,
+        limits::list,
+        limits::set,
+        limits::remove,
+        workers::list,
+        workers::show,
+        workers::drain,
+        workers::resume,
         health::health,
         health::live,
         health::ready,
@@ -82,7 +98,16 @@ mod tests {
         GET /api/v1/health
         GET /api/v1/health/live
         GET /api/v1/health/ready
+        GET /api/v1/kinds
+        POST /api/v1/kinds/{kind}/pause
+        POST /api/v1/kinds/{kind}/resume
+        GET /api/v1/limits
+        PUT /api/v1/limits/{scope}/{name}
+        DELETE /api/v1/limits/{scope}/{name}
         GET /api/v1/metrics
+        GET /api/v1/queues
+        POST /api/v1/queues/{queue}/pause
+        POST /api/v1/queues/{queue}/resume
         GET /api/v1/tasks
         POST /api/v1/tasks
         POST /api/v1/tasks/cancel
@@ -93,6 +118,11 @@ mod tests {
         POST /api/v1/tasks/{id}/resolve
         POST /api/v1/tasks/{id}/retry
         GET /api/v1/tasks/{id}/timeline
+        GET /api/v1/tasks/{id}/why
+        GET /api/v1/workers
+        GET /api/v1/workers/{id}
+        POST /api/v1/workers/{id}/drain
+        POST /api/v1/workers/{id}/resume
         GET /problems/{slug}
         ");
     }

@@ -7,7 +7,10 @@
 //!
 //! A message too many is harmless, since the claim fences it.
 
-use crate::queries::{epoch, outbox::RequeueLost};
+use crate::{
+    depths::{Answer, Depth, Question},
+    queries::{epoch, outbox::RequeueLost},
+};
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueDeclareOptions},
@@ -28,11 +31,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Publishing a million tasks again takes a while; a frozen broker must not hold us for ever.
 const LONGEST_CHECK: Duration = Duration::from_secs(120);
+/// A look at all queues takes milliseconds.
+const LONGEST_ANSWER: Duration = Duration::from_secs(10);
 /// Lost tasks that one statement publishes again; it is repeated until all are.
 const REQUEUED_AT_ONCE: usize = 5000;
 
@@ -51,6 +56,7 @@ enum ReconcileError {
 pub(crate) fn spawn(
     config: &Config,
     publisher: Publisher,
+    questions: mpsc::Receiver<Question>,
     ready: Gate,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
@@ -58,6 +64,7 @@ pub(crate) fn spawn(
         config: config.clone(),
         session: Arc::new(Mutex::new(Session::new(&config.database))),
         publisher,
+        questions,
         empty_since: HashMap::new(),
         looked: None,
     };
@@ -76,6 +83,8 @@ struct Reconciler {
     /// Used on blocking threads only, one call at a time.
     session: Arc<Mutex<Session>>,
     publisher: Publisher,
+    /// What people want to know of the queues meanwhile.
+    questions: mpsc::Receiver<Question>,
     empty_since: HashMap<(Queue, Lane), Instant>,
     /// When lost messages were last looked for.
     looked: Option<Instant>,
@@ -115,7 +124,26 @@ impl Reconciler {
                 .map_err(|_| BrokerError::Timeout)??;
             *pauses = Pauses::default();
             *said = false;
-            tokio::time::sleep(Duration::from_secs(self.config.rescue.reconcile_s.max(1))).await;
+            self.rest(&connection).await?;
+        }
+    }
+
+    /// Answers questions until the next check.
+    async fn rest(&mut self, connection: &Connection) -> Result<(), ReconcileError> {
+        let pause = Duration::from_secs(self.config.rescue.reconcile_s.max(1));
+        let next = tokio::time::sleep(pause);
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                () = &mut next => return Ok(()),
+                Some(question) = self.questions.recv() => {
+                    let answer = tokio::time::timeout(LONGEST_ANSWER, depths(connection))
+                        .await
+                        .map_err(|_| BrokerError::Timeout)??;
+                    // Who asked may have given up.
+                    let _gone = question.send(answer);
+                }
+            }
         }
     }
 
@@ -175,15 +203,7 @@ impl Reconciler {
         queue: Queue,
         lane: Lane,
     ) -> Result<bool, ReconcileError> {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let name = topology::task_queue(queue, lane);
-        let state = channel
-            .queue_declare(name.into(), passive, FieldTable::default())
-            .await?;
-        if state.message_count() > 0 {
+        if depth(channel, queue, lane).await?.ready > 0 {
             self.empty_since.remove(&(queue, lane));
             return Ok(false);
         }
@@ -248,6 +268,35 @@ impl Reconciler {
         });
         Ok(outcome.await??)
     }
+}
+
+/// Asks RabbitMQ for one queue.
+async fn depth(channel: &Channel, queue: Queue, lane: Lane) -> Result<Depth, lapin::Error> {
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let name = topology::task_queue(queue, lane);
+    let state = channel
+        .queue_declare(name.into(), passive, FieldTable::default())
+        .await?;
+    Ok(Depth {
+        ready: state.message_count(),
+        consumers: state.consumer_count(),
+    })
+}
+
+/// Asks for all task queues. An error that closes the channel alone counts as trouble too.
+async fn depths(connection: &Connection) -> Result<Answer, lapin::Error> {
+    let channel = connection.create_channel().await?;
+    let mut answer = Answer::new();
+    for queue in Queue::ALL {
+        for lane in Lane::ALL {
+            answer.insert((*queue, *lane), depth(&channel, *queue, *lane).await?);
+        }
+    }
+    channel.close(200, "answered".into()).await?;
+    Ok(answer)
 }
 
 /// Declares the epoch's exchange, or with `passive` asks whether it is there.

@@ -1,16 +1,23 @@
-//! Wakes tasks whose due time in PostgreSQL has come: SCHEDULED ones, and retries with a long wait.
+//! Wakes tasks whose due time in PostgreSQL has come: SCHEDULED ones, and retries with a long wait. Adds what was accepted
+//! to the rates by the way.
 
-use crate::queries::outbox::PromoteDue;
+use crate::{accepted::Accepted, queries::outbox::PromoteDue};
 use shared::{config::Config, db::Session, gate::Gate, publisher::Publisher, threads, topology};
-use std::{thread::JoinHandle, time::Duration};
+use std::{
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 const PAUSE: Duration = Duration::from_millis(200);
 const BATCH: i64 = 1000;
+/// How often what was accepted is added to the rates.
+const RATES: Duration = Duration::from_secs(5);
 
 pub(crate) fn spawn(
     config: &Config,
     publisher: Publisher,
+    accepted: Accepted,
     ready: Gate,
     stop: CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -24,7 +31,12 @@ pub(crate) fn spawn(
         if !ready.wait() {
             return;
         }
+        let mut rates_at = Instant::now() + RATES;
         loop {
+            if Instant::now() >= rates_at {
+                rates_at = Instant::now() + RATES;
+                write_rates(&mut session, &accepted);
+            }
             let mut full = false;
             match session.run_until(&stop, "the scheduler", |connection| promote.run(connection)) {
                 Some(Ok(rows)) => {
@@ -43,4 +55,15 @@ pub(crate) fn spawn(
             }
         }
     })
+}
+
+/// Figures for people: what can't be written is left out.
+fn write_rates(session: &mut Session, accepted: &Accepted) {
+    let Some(add) = accepted.take() else { return };
+    if let Err(error) = session.run(|connection| add.run(connection)) {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "the rates could not be written"
+        );
+    }
 }

@@ -2,7 +2,9 @@
 //! wait or get a clear 503, and while the broker is away they are accepted.
 
 use crate::{
+    accepted::Accepted,
     app::{self, AppState, ServeError},
+    depths::Depths,
     intake::Intake,
     janitor, reaper, reconciler, relay, scheduler,
 };
@@ -72,12 +74,20 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         finish.clone(),
     );
     let ready = Gate::default();
-    let (intake, accepting) =
-        Intake::spawn(config, publisher.clone(), ready.clone(), finish.clone())?;
+    let accepted = Accepted::default();
+    let (intake, accepting) = Intake::spawn(
+        config,
+        publisher.clone(),
+        accepted.clone(),
+        ready.clone(),
+        finish.clone(),
+    )?;
+    let (depths, questions) = Depths::channel();
     let state = AppState::start(
         Arc::new(config.clone()),
         intake,
         publisher.clone(),
+        depths,
         metrics.clone(),
         stop.clone(),
     )?;
@@ -87,11 +97,17 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     let loops = vec![
         migrate(config, ready.clone(), failed.clone(), stop.clone())?,
         relay::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
-        scheduler::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
+        scheduler::spawn(
+            config,
+            publisher.clone(),
+            accepted,
+            ready.clone(),
+            stop.clone(),
+        )?,
         reaper::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         janitor::spawn(config, ready.clone(), stop.clone())?,
     ];
-    let reconciling = reconciler::spawn(config, publisher.clone(), ready, stop.clone());
+    let reconciling = reconciler::spawn(config, publisher.clone(), questions, ready, stop.clone());
     drop(publisher);
     let running = (listening.api, listening.internal);
     let done = tokio::spawn(async move {

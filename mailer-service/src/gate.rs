@@ -209,12 +209,12 @@ fn is_line_of(candidate: &Candidate, name: &BucketName) -> bool {
 }
 
 /// Locks the buckets and finds out how much is left in each.
-pub fn load(
+pub fn load<'n>(
     connection: &mut PgConnection,
     policy: &Policy,
-    names: &HashSet<BucketName>,
+    names: impl IntoIterator<Item = &'n BucketName>,
 ) -> QueryResult<HashMap<BucketName, Bucket>> {
-    let rows = gate::lock(connection, names.iter())?;
+    let rows = gate::lock(connection, names.into_iter())?;
     let allowance = |name: &BucketName| policy.allowance(name).unwrap_or_default();
     let counted = rows
         .keys()

@@ -31,7 +31,7 @@ use std::{
     collections::HashSet,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         mpsc::{Sender, channel},
     },
     thread::JoinHandle,
@@ -119,20 +119,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         give_up.clone(),
     )?;
     let identity = Identity::new(Duration::from_secs(config.rescue.lease_s));
-    let common = Common {
-        services: Arc::new(Services { mail }),
-        registry,
-        acker: acker.clone(),
-        settle,
-        identity: identity.clone(),
-        board: Board::default(),
-        policies: Policies::default(),
-        loads: Loads::default(),
-        cancel: CancellationToken::new(),
-        release: CancellationToken::new(),
-        tasks: TaskTracker::new(),
-        runtime: Handle::current(),
-    };
+    let common = common(mail, registry, acker.clone(), settle, identity.clone());
     let (queues, dispatchers) = spawn_dispatchers(config, &common, &stop)?;
     let registered = Gate::default();
     let beating = CancellationToken::new();
@@ -162,7 +149,6 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         drain,
     };
     let control = control::spawn(config, &common, wires, registered.clone(), beating.clone())?;
-
     let (link, consuming) = watch::channel(LinkState::Down);
     let health = Health {
         lease: identity.clone(),
@@ -183,47 +169,116 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         close: close.clone(),
     };
     drop(publisher);
-    let grace = config.shutdown_grace();
-    let done = tokio::spawn(async move {
-        let consumer = consume_when(registered, consumer).await;
+    let parts = Parts {
+        stop,
+        registered,
+        consumer,
+        queues,
+        dispatchers,
+        common,
+        settling,
+        give_up,
+        acker,
+        close,
+        beating,
+        finish,
+        publishing,
+        sweeper,
+        heart,
+        control,
+        server: server_handle,
+        outcome,
+    };
+    let done = tokio::spawn(parts.run(config.shutdown_grace()));
+    Ok(Running { http_addr, done })
+}
+
+fn common(
+    mail: MailSender,
+    registry: Registry,
+    acker: Acker,
+    settle: Sender<settle::Ended>,
+    identity: Identity,
+) -> Common {
+    Common {
+        services: Arc::new(Services { mail }),
+        registry,
+        acker,
+        settle,
+        identity,
+        board: Board::default(),
+        policies: Policies::default(),
+        loads: Loads::default(),
+        cancel: CancellationToken::new(),
+        release: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        runtime: Handle::current(),
+    }
+}
+
+/// Everything that runs, and what ends it.
+struct Parts {
+    stop: CancellationToken,
+    registered: Gate,
+    consumer: Consuming,
+    queues: Vec<(Queue, Sender<Event>)>,
+    dispatchers: Vec<JoinHandle<()>>,
+    common: Common,
+    settling: JoinHandle<()>,
+    give_up: CancellationToken,
+    acker: Acker,
+    close: CancellationToken,
+    beating: CancellationToken,
+    finish: CancellationToken,
+    publishing: tokio::task::JoinHandle<()>,
+    sweeper: JoinHandle<()>,
+    heart: JoinHandle<()>,
+    control: JoinHandle<()>,
+    server: actix_web::dev::ServerHandle,
+    outcome: Arc<OnceLock<Then>>,
+}
+
+impl Parts {
+    /// Works until `stop`, then ends everything in the order in which nothing is lost.
+    async fn run(self, grace: Duration) -> Result<Ended, Failed> {
+        let consumer = consume_when(self.registered, self.consumer).await;
         // Without a lease there is nothing to do but end; the cause has been logged.
-        let failed = consumer.is_none() && !stop.is_cancelled();
+        let failed = consumer.is_none() && !self.stop.is_cancelled();
         if failed {
-            stop.cancel();
+            self.stop.cancel();
         }
-        stop.cancelled().await;
+        self.stop.cancelled().await;
         tracing::info!("stopping: no more tasks are taken, running ones may finish for {grace:?}");
-        for (_, events) in queues {
+        for (_, events) in self.queues {
             let _ended = events.send(Event::Stop);
         }
-        for thread in dispatchers {
+        for thread in self.dispatchers {
             threads::join(thread).await;
         }
-        let services = Arc::clone(&common.services);
-        finish_tasks(common, grace).await;
+        let services = Arc::clone(&self.common.services);
+        finish_tasks(self.common, grace).await;
         // The settler ends when the last task has dropped its sender.
-        settle_rest(settling, &give_up).await;
-        let _acked = tokio::time::timeout(Duration::from_secs(5), acker.flush()).await;
-        close.cancel();
+        settle_rest(self.settling, &self.give_up).await;
+        let _acked = tokio::time::timeout(Duration::from_secs(5), self.acker.flush()).await;
+        self.close.cancel();
         if let Some(consumer) = consumer {
             let _closed = tokio::time::timeout(Duration::from_secs(5), consumer).await;
         }
         services.mail.close().await;
-        beating.cancel();
-        finish.cancel();
-        threads::end_within(Duration::from_secs(5), publishing).await;
-        threads::join(sweeper).await;
-        threads::join(heart).await;
-        threads::join(control).await;
-        server_handle.stop(true).await;
+        self.beating.cancel();
+        self.finish.cancel();
+        threads::end_within(Duration::from_secs(5), self.publishing).await;
+        threads::join(self.sweeper).await;
+        threads::join(self.heart).await;
+        threads::join(self.control).await;
+        self.server.stop(true).await;
         tracing::info!("stopped");
-        match outcome.get() {
+        match self.outcome.get() {
             _ if failed => Err(Failed),
             Some(Then::Restart) => Ok(Ended::Restart),
             _ => Ok(Ended::Stopped),
         }
-    });
-    Ok(Running { http_addr, done })
+    }
 }
 
 /// Consumes as soon as the lease is held; `None` when it never will be.

@@ -15,7 +15,7 @@ use shared::{
     limits::{BucketName, Policy},
     task::{Lane, Queue, TaskId},
 };
-use std::{collections::HashSet, sync::mpsc::Sender};
+use std::sync::mpsc::Sender;
 
 /// Lines that are looked at in one round.
 const LINES: i64 = 200;
@@ -99,7 +99,7 @@ fn call_up(
     let Some(back) = wake::take_line(connection, line)? else {
         return Ok(Vec::new());
     };
-    let buckets = gate::load(connection, policy, &HashSet::from([line.clone()]))?;
+    let buckets = gate::load(connection, policy, [line])?;
     let room = buckets
         .get(line)
         .map_or(0, |bucket| bucket.room() - bucket.woken);

@@ -59,6 +59,30 @@ impl Endpoint {
         self
     }
 
+    #[must_use]
+    pub fn put<F, Args>(mut self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.allow.push("PUT");
+        self.resource = self.resource.route(web::put().to(handler));
+        self
+    }
+
+    #[must_use]
+    pub fn delete<F, Args>(mut self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.allow.push("DELETE");
+        self.resource = self.resource.route(web::delete().to(handler));
+        self
+    }
+
     /// The resource to register.
     pub fn build(self) -> Resource {
         let allow = self.allow.join(", ");

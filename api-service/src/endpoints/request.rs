@@ -41,6 +41,27 @@ impl FromRequest for JsonBody {
     }
 }
 
+/// Likewise, or nothing at all.
+#[derive(Debug)]
+pub struct OptionalBody(pub(super) Option<Bytes>);
+
+impl FromRequest for OptionalBody {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let headers = request.headers();
+        let length = headers.get(header::CONTENT_LENGTH);
+        let is_empty = length.is_none_or(|length| length == "0")
+            && !headers.contains_key(header::TRANSFER_ENCODING);
+        if is_empty {
+            return Box::pin(std::future::ready(Ok(Self(None))));
+        }
+        let body = JsonBody::from_request(request, payload);
+        Box::pin(async move { Ok(Self(Some(body.await?.0))) })
+    }
+}
+
 fn check_media_type(request: &HttpRequest) -> Result<(), Problem> {
     let refuse = |detail: &str| Err(Problem::new(ProblemType::UnsupportedMediaType).detail(detail));
     let headers = request.headers();

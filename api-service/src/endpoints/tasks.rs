@@ -8,6 +8,7 @@ pub mod operate;
 pub mod resource;
 pub mod show;
 pub mod timeline;
+pub mod why;
 
 use crate::app::Endpoint;
 use actix_web::web::ServiceConfig;
@@ -33,6 +34,7 @@ pub fn configure(app: &mut ServiceConfig) {
             .get(timeline::show)
             .build(),
     )
+    .service(Endpoint::at("/tasks/{id}/why").get(why::show).build())
     .service(
         Endpoint::at("/tasks/{id}/cancel")
             .post(operate::cancel)

@@ -55,6 +55,26 @@ pub fn note(connection: &mut PgConnection, deed: &Deed<'_>, changed: &[Uuid]) ->
         .map(|_| ())
 }
 
+/// A line about something other than tasks.
+pub fn note_apart(
+    connection: &mut PgConnection,
+    by: &Caller,
+    action: &'static str,
+    details: serde_json::Value,
+) -> QueryResult<()> {
+    let line = Line {
+        api_key_id: by.key_id,
+        actor: &by.name,
+        action,
+        task_id: None,
+        details: Some(details),
+    };
+    diesel::insert_into(audit_log::table)
+        .values(line)
+        .execute(connection)
+        .map(|_| ())
+}
+
 /// Deletes one batch of lines older than that.
 pub fn forget(connection: &mut PgConnection, days: u32, limit: i64) -> QueryResult<usize> {
     diesel::sql_query(

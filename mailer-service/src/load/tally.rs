@@ -14,6 +14,8 @@ use std::{
 const UNKNOWN: &str = "unknown";
 
 pub type Key = (Queue, Lane, &'static str);
+/// What was counted, by queue, lane and kind.
+pub type Sums = HashMap<Key, Counts>;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Counts {
@@ -39,7 +41,7 @@ pub struct Done<'a> {
 
 #[derive(Debug, Default)]
 struct Inner {
-    counts: HashMap<Key, Counts>,
+    counts: Sums,
     total: u64,
 }
 
@@ -71,12 +73,12 @@ impl Tally {
     }
 
     /// Takes what was counted since the last call.
-    pub fn take(&self) -> HashMap<Key, Counts> {
+    pub fn take(&self) -> Sums {
         std::mem::take(&mut self.lock().counts)
     }
 
     /// Puts back what could not be written.
-    pub fn put_back(&self, counts: HashMap<Key, Counts>) {
+    pub fn put_back(&self, counts: Sums) {
         let mut inner = self.lock();
         for (key, old) in counts {
             let new = inner.counts.entry(key).or_default();

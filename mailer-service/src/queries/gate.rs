@@ -133,10 +133,10 @@ pub fn lock<'a>(
     (&make).execute(connection)?;
     let rows: Vec<(String, String, Option<f64>, f64, i64)> =
         (&LockBuckets { scope, name }).load(connection)?;
-    let named = |(scope, name, tokens, age_s, waiting): (String, String, _, _, _)| {
-        bucket(&scope, name).map(|bucket| (bucket, (tokens, age_s, waiting)))
+    let known = |(scope, text, tokens, age_s, waiting): (String, String, _, _, _)| {
+        bucket(&scope, text).map(|bucket| (bucket, (tokens, age_s, waiting)))
     };
-    Ok(rows.into_iter().filter_map(named).collect())
+    Ok(rows.into_iter().filter_map(known).collect())
 }
 
 statement! {

@@ -1,12 +1,11 @@
 //! Adds up work done in ten seconds' steps.
 
-use crate::load::tally::{Counts, Key};
+use crate::load::tally::Sums;
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl,
     sql_types::{Array, BigInt, Double, Text},
 };
 use shared::statement;
-use std::collections::HashMap;
 
 statement! {
     struct Add -> (Text,) {
@@ -27,7 +26,7 @@ statement! {
         failed = r.failed + excluded.failed, busy_s = r.busy_s + excluded.busy_s"
 }
 
-pub fn add(connection: &mut PgConnection, counts: &HashMap<Key, Counts>) -> QueryResult<usize> {
+pub fn add(connection: &mut PgConnection, counts: &Sums) -> QueryResult<usize> {
     let mut add = Add::default();
     for ((queue, lane, kind), counts) in counts {
         add.queue.push(queue.as_str());

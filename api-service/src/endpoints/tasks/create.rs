@@ -5,6 +5,7 @@ use crate::{
     app::AppState,
     auth::{Caller, Submitter},
     endpoints::{
+        kinds::is_known,
         request::{JsonBody, is_object, parse, traceparent},
         submit::{IdempotencyKey, submit},
         terms::{Asked, Time},
@@ -205,10 +206,6 @@ fn max_attempts(
             0
         }
     }
-}
-
-fn is_known(kind: &KindInfo, state: &AppState) -> bool {
-    !kind.demo || state.config.service.demo_kinds
 }
 
 fn known(state: &AppState) -> Vec<&'static str> {

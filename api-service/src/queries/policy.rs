@@ -1,0 +1,209 @@
+//! Pauses and limits, as operators set them; the workers read them twice a second.
+
+use super::audit;
+use crate::auth::Caller;
+use chrono::{DateTime, Utc};
+use diesel::{
+    AsChangeset, Connection, ExpressionMethods, Insertable, OptionalExtension, PgConnection,
+    QueryDsl, QueryResult, Queryable, RunQueryDsl, Selectable, SelectableHelper,
+};
+use serde_json::json;
+use shared::{
+    limits::Scope,
+    schema::{limit_buckets, limits, pauses},
+};
+
+/// A queue or a kind of which nothing is begun.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = pauses)]
+pub struct Pause {
+    pub scope: String,
+    pub name: String,
+    pub paused_at: DateTime<Utc>,
+    pub paused_by: String,
+    pub reason: Option<String>,
+}
+
+pub fn pauses(connection: &mut PgConnection) -> QueryResult<Vec<Pause>> {
+    pauses::table
+        .order((pauses::scope, pauses::name))
+        .select(Pause::as_select())
+        .load(connection)
+}
+
+/// Pauses; the first word counts when it is paused already. False: it is.
+pub fn pause(
+    connection: &mut PgConnection,
+    scope: Scope,
+    name: &str,
+    reason: Option<&str>,
+    by: &Caller,
+) -> QueryResult<bool> {
+    connection.transaction(|connection| {
+        let paused = diesel::insert_into(pauses::table)
+            .values((
+                pauses::scope.eq(scope.as_str()),
+                pauses::name.eq(name),
+                pauses::paused_by.eq(&*by.name),
+                pauses::reason.eq(reason),
+            ))
+            .on_conflict_do_nothing()
+            .execute(connection)?;
+        if paused > 0 {
+            let details = json!({"scope": scope, "name": name, "reason": reason});
+            audit::note_apart(connection, by, "pause", details)?;
+        }
+        Ok(paused > 0)
+    })
+}
+
+/// False: it was not paused.
+pub fn resume(
+    connection: &mut PgConnection,
+    scope: Scope,
+    name: &str,
+    by: &Caller,
+) -> QueryResult<bool> {
+    connection.transaction(|connection| {
+        let resumed =
+            diesel::delete(pauses::table.find((scope.as_str(), name))).execute(connection)?;
+        if resumed > 0 {
+            audit::note_apart(
+                connection,
+                by,
+                "resume",
+                json!({"scope": scope, "name": name}),
+            )?;
+        }
+        Ok(resumed > 0)
+    })
+}
+
+/// What all workers together may do of something.
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = limits, treat_none_as_null = true)]
+pub struct Limit {
+    pub scope: String,
+    pub name: String,
+    pub rate: Option<f64>,
+    pub burst: Option<i32>,
+    pub concurrency: Option<i32>,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Every limit, with the tasks that wait for it now.
+pub fn limits(connection: &mut PgConnection) -> QueryResult<Vec<(Limit, i64)>> {
+    let all: Vec<Limit> = limits::table
+        .order((limits::scope, limits::name))
+        .select(Limit::as_select())
+        .load(connection)?;
+    let waiting: Vec<(String, String, i64)> = limit_buckets::table
+        .filter(limit_buckets::waiting.gt(0))
+        .select((
+            limit_buckets::scope,
+            limit_buckets::name,
+            limit_buckets::waiting,
+        ))
+        .load(connection)?;
+    let under = |limit: &Limit| {
+        let covers = |scope: &str, name: &str| {
+            scope == limit.scope
+                && match limit.name.strip_suffix('*') {
+                    Some(beginning) => name.starts_with(beginning),
+                    None => name == limit.name,
+                }
+        };
+        waiting
+            .iter()
+            .filter(|(scope, name, _)| covers(scope, name))
+            .map(|(_, _, count)| count)
+            .sum()
+    };
+    Ok(all
+        .into_iter()
+        .map(|limit| {
+            let count = under(&limit);
+            (limit, count)
+        })
+        .collect())
+}
+
+/// Sets a limit; it is in force within two seconds. Returns whether it is new.
+pub fn set_limit(connection: &mut PgConnection, limit: &Limit, by: &Caller) -> QueryResult<bool> {
+    connection.transaction(|connection| {
+        let before: Option<Limit> = limits::table
+            .find((&limit.scope, &limit.name))
+            .for_update()
+            .select(Limit::as_select())
+            .first(connection)
+            .optional()?;
+        diesel::insert_into(limits::table)
+            .values(limit)
+            .on_conflict((limits::scope, limits::name))
+            .do_update()
+            .set(limit)
+            .execute(connection)?;
+        let details = json!({
+            "scope": limit.scope, "name": limit.name,
+            "rate": limit.rate, "burst": limit.burst, "concurrency": limit.concurrency,
+        });
+        audit::note_apart(connection, by, "limit.set", details)?;
+        Ok(before.is_none())
+    })
+}
+
+/// False: there was none.
+pub fn remove_limit(
+    connection: &mut PgConnection,
+    scope: Scope,
+    name: &str,
+    by: &Caller,
+) -> QueryResult<bool> {
+    connection.transaction(|connection| {
+        let removed =
+            diesel::delete(limits::table.find((scope.as_str(), name))).execute(connection)?;
+        if removed > 0 {
+            audit::note_apart(
+                connection,
+                by,
+                "limit.remove",
+                json!({"scope": scope, "name": name}),
+            )?;
+        }
+        Ok(removed > 0)
+    })
+}
+
+/// Forgets the state of limits that nobody has touched for a week, when every bucket is full again, and what is left of
+/// limits that are gone.
+pub fn forget_idle(connection: &mut PgConnection, limit: i64) -> QueryResult<usize> {
+    use diesel::sql_types::BigInt;
+    let buckets = diesel::sql_query(
+        "DELETE FROM limit_buckets WHERE (scope, name) IN (
+            SELECT scope, name FROM limit_buckets AS b
+            WHERE waiting = 0 AND filled_at < now() - interval '7 days'
+                AND NOT EXISTS (SELECT 1 FROM limit_holds AS h WHERE h.scope = b.scope AND h.name = b.name)
+                AND NOT EXISTS (SELECT 1 FROM limit_waits AS w WHERE w.scope = b.scope AND w.name = b.name)
+            LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<BigInt, _>(limit)
+    .execute(connection)?;
+    let holds = diesel::sql_query(
+        "DELETE FROM limit_holds WHERE (scope, name, task_id) IN (
+            SELECT scope, name, task_id FROM limit_holds AS h
+            WHERE NOT EXISTS (SELECT 1 FROM tasks AS t WHERE t.id = h.task_id AND t.attempt = h.attempt AND t.status = 'PROCESSING')
+            LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<BigInt, _>(limit)
+    .execute(connection)?;
+    // Called up an hour ago and never claimed: it was cancelled, or has long gone another way.
+    let waits = diesel::sql_query(
+        "DELETE FROM limit_waits WHERE task_id IN (
+            SELECT w.task_id FROM limit_waits AS w WHERE w.woken_at < now() - interval '1 hour'
+                AND NOT EXISTS (SELECT 1 FROM tasks AS t WHERE t.id = w.task_id AND t.status IN ('PENDING', 'RETRYING'))
+            LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<BigInt, _>(limit)
+    .execute(connection)?;
+    Ok(buckets + holds + waits)
+}
