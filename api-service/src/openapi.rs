@@ -102,8 +102,8 @@ mod tests {
         POST /api/v1/kinds/{kind}/pause
         POST /api/v1/kinds/{kind}/resume
         GET /api/v1/limits
-        PUT /api/v1/limits/{scope}/{name}
         DELETE /api/v1/limits/{scope}/{name}
+        PUT /api/v1/limits/{scope}/{name}
         GET /api/v1/metrics
         GET /api/v1/queues
         POST /api/v1/queues/{queue}/pause
