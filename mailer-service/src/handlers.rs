@@ -6,9 +6,11 @@ mod demo_noop;
 mod demo_sleep;
 mod demo_unreliable;
 mod email_send;
+mod http_request;
 
 use crate::{
     heartbeat::Identity,
+    outbound,
     progress::Board,
     smtp::{Permit, Sender},
     task::{Claimed, Failure, TaskError},
@@ -17,7 +19,7 @@ use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use shared::{
     fields, for_each_kind,
-    kinds::{DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, Kind},
+    kinds::{DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, HttpRequest, Kind},
     task::TaskId,
 };
 use tokio::time::Instant;
@@ -26,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 /// What handlers share.
 pub struct Services {
     pub mail: Sender,
+    pub outbound: outbound::Client,
 }
 
 /// One attempt, as its handler sees it.

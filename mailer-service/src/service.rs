@@ -8,10 +8,12 @@ use crate::{
     handlers::Services,
     heartbeat::{self, Identity},
     http::{self, Health},
+    outbound,
     progress::Board,
     registry::Registry,
     settle::{self, Acker},
-    smtp::{Sender as MailSender, SetupError},
+    setup::SetupError,
+    smtp::Sender as MailSender,
 };
 use shared::{
     broker::LinkState,
@@ -36,8 +38,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Why the service can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the mail configuration is not usable")]
-    Mail(#[from] SetupError),
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
     #[error("a part of the service could not be started")]
@@ -75,7 +77,10 @@ impl Running {
 /// Starts everything; `stop` begins the orderly end. Waits for neither database nor broker.
 pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartError> {
     telemetry::metrics()?;
-    let mail = MailSender::new(&config.mail)?;
+    let services = Services {
+        mail: MailSender::new(&config.mail)?,
+        outbound: outbound::Client::new(&config.outbound)?,
+    };
     // Ends the loops that support the tasks, after the tasks.
     let finish = CancellationToken::new();
     let (fates, sweeper) = Sweeper::spawn(&config.database, finish.clone())?;
@@ -97,7 +102,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     )?;
     let identity = Identity::new(Duration::from_secs(config.rescue.lease_s));
     let common = Common {
-        services: Arc::new(Services { mail }),
+        services: Arc::new(services),
         registry,
         acker: acker.clone(),
         settle,
@@ -166,6 +171,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
             let _closed = tokio::time::timeout(Duration::from_secs(5), consumer).await;
         }
         services.mail.close().await;
+        services.outbound.close();
         beating.cancel();
         finish.cancel();
         threads::end_within(Duration::from_secs(5), publishing).await;

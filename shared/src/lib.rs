@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod fields;
 pub mod gate;
 pub mod kinds;
+pub mod outbound;
 pub mod outbox;
 pub mod publisher;
 pub mod schema;
