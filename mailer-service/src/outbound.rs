@@ -46,6 +46,7 @@ mod sign;
 pub use self::{
     answer::{Answer, Ending, retry_after},
     error::{CallError, Class, code},
+    redirect::is_redirect,
     request::{Call, Signature},
     resolve::Resolve,
 };
@@ -183,3 +184,6 @@ fn count(outcome: &Result<Answer, CallError>, took: Duration) {
     metrics::counter!("warren_outbound_calls_total", "outcome" => outcome).increment(1);
     metrics::histogram!("warren_outbound_call_seconds").record(took.as_secs_f64());
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,7 +114,7 @@ fn judge(
                 None => TaskError::Retry(failure()),
             })
         }
-        Meaning::Failure if status.is_redirection() => {
+        Meaning::Failure if outbound::is_redirect(status, &answer.headers) => {
             let text = format!(
                 "{host}: answered {status}, a redirect that is not followed (max_redirects)"
             );

@@ -2,7 +2,7 @@
 
 use super::{
     Client,
-    answer::{Answer, read_body},
+    answer::{Answer, Ending, read_body},
     connect::Connection,
     error::{CallError, Class, code},
     redirect::{self, Hop},
@@ -17,10 +17,13 @@ use hyper::{
     body::{Bytes, Incoming},
 };
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// A worker that has not got the secret yet may get it with the next rollout.
 const SECRET_WAIT: Duration = Duration::from_secs(300);
+
+/// How long a connection may take to be free again after its answer.
+const KEEP_WAIT: Duration = Duration::from_millis(250);
 
 pub(super) struct Attempt<'a> {
     pub(super) client: &'a Client,
@@ -55,8 +58,8 @@ impl Attempt<'_> {
                 continue;
             }
             let (body, ending) = read_body(body, self.client.max_response_bytes, self.until).await;
-            if ending == super::Ending::Whole {
-                self.client.pool.put(hop.url.origin(), connection);
+            if ending == Ending::Whole {
+                self.keep(&hop, connection).await;
             }
             return Ok(Answer {
                 status: head.status,
@@ -66,6 +69,13 @@ impl Attempt<'_> {
                 redirects,
                 took: Duration::ZERO,
             });
+        }
+    }
+
+    /// Keeps the connection for a further call, unless the endpoint closes it or is still being told what it has answered.
+    async fn keep(&self, hop: &Hop, mut connection: Connection) {
+        if let Ok(Ok(())) = timeout(KEEP_WAIT, connection.sender.ready()).await {
+            self.client.pool.put(hop.url.origin(), connection);
         }
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Hop {
 }
 
 /// Whether an answer asks for another request.
-pub(super) fn is_redirect(status: StatusCode, headers: &HeaderMap) -> bool {
+pub fn is_redirect(status: StatusCode, headers: &HeaderMap) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) && headers.contains_key(LOCATION)
 }
 

@@ -51,10 +51,9 @@ fn the_status_decides() {
             )),
         ),
     ] {
-        assert_eq!(
-            judged(POST, answer(status, &[], Ending::Whole)),
-            Err(expected)
-        );
+        let headers: &[_] = if status == 302 { &[("location", "/secret")] } else { &[] };
+        let answer = answer(status, headers, Ending::Whole);
+        assert_eq!(judged(POST, answer), Err(expected));
     }
 }
 
