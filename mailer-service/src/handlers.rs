@@ -12,12 +12,14 @@ use crate::{
     heartbeat::Identity,
     outbound,
     progress::Board,
+    setup::SetupError,
     smtp::{Permit, Sender},
     task::{Claimed, Failure, TaskError},
 };
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use shared::{
+    config::Config,
     fields, for_each_kind,
     kinds::{DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, HttpRequest, Kind},
     task::TaskId,
@@ -29,6 +31,22 @@ use tokio_util::sync::CancellationToken;
 pub struct Services {
     pub mail: Sender,
     pub outbound: outbound::Client,
+}
+
+impl Services {
+    /// Checks the configuration of each. Connects to nothing.
+    pub fn new(config: &Config) -> Result<Self, SetupError> {
+        Ok(Self {
+            mail: Sender::new(&config.mail)?,
+            outbound: outbound::Client::new(&config.outbound)?,
+        })
+    }
+
+    /// Ends their idle connections, after the last task.
+    pub async fn close(&self) {
+        self.mail.close().await;
+        self.outbound.close();
+    }
 }
 
 /// One attempt, as its handler sees it.

@@ -8,12 +8,10 @@ use crate::{
     handlers::Services,
     heartbeat::{self, Identity},
     http::{self, Health},
-    outbound,
     progress::Board,
     registry::Registry,
     settle::{self, Acker},
     setup::SetupError,
-    smtp::Sender as MailSender,
 };
 use shared::{
     broker::LinkState,
@@ -77,10 +75,7 @@ impl Running {
 /// Starts everything; `stop` begins the orderly end. Waits for neither database nor broker.
 pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartError> {
     telemetry::metrics()?;
-    let services = Services {
-        mail: MailSender::new(&config.mail)?,
-        outbound: outbound::Client::new(&config.outbound)?,
-    };
+    let services = Services::new(config)?;
     // Ends the loops that support the tasks, after the tasks.
     let finish = CancellationToken::new();
     let (fates, sweeper) = Sweeper::spawn(&config.database, finish.clone())?;
@@ -170,8 +165,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         if let Some(consumer) = consumer {
             let _closed = tokio::time::timeout(Duration::from_secs(5), consumer).await;
         }
-        services.mail.close().await;
-        services.outbound.close();
+        services.close().await;
         beating.cancel();
         finish.cancel();
         threads::end_within(Duration::from_secs(5), publishing).await;

@@ -37,7 +37,10 @@ pub struct Request {
 }
 
 impl Request {
-    /// The value of a header; panics when it came twice, since it should not have.
+    /// The value of a header.
+    ///
+    /// # Panics
+    /// When it came twice, since it should not have.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(own, _)| own == name);
         let value = values.next().map(|(_, value)| value.as_str());
@@ -82,7 +85,10 @@ impl Reply {
         }
     }
 
-    /// The same with a header; panics where there are none.
+    /// The same with a header.
+    ///
+    /// # Panics
+    /// On a reply without headers.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         let Self::Answer { headers, .. } = &mut self else {

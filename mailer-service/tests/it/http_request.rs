@@ -25,7 +25,7 @@ async fn started(name: &str, settings: &[(&str, &str)]) -> World {
     world
 }
 
-fn task(payload: Value) -> Value {
+fn task(payload: &Value) -> Value {
     json!({"kind": "http.request", "payload": payload})
 }
 
@@ -69,14 +69,15 @@ fn seconds(request: &Request) -> i64 {
 
 /// No secret, no part of the URL beyond its host, nothing of the body.
 async fn assert_nothing_leaks(world: &World, hidden: &[&str]) {
-    let mut shown = String::new();
+    let mut shown = Vec::new();
     for query in [
         "select id, result, error_code, error_message, progress from tasks",
         "select * from task_attempts",
         "select * from outbox",
     ] {
-        shown.push_str(&format!("{:?}", world.env.rows(query).await));
+        shown.extend(world.env.rows(query).await);
     }
+    let shown = format!("{shown:?}");
     for secret in hidden.iter().chain(&["whsec_", "MfKQ9r8G", "C2FVsBQI"]) {
         assert!(!shown.contains(secret), "{secret}: {shown}");
     }
@@ -90,7 +91,7 @@ async fn a_call_is_signed_and_its_answer_kept() {
         .with("content-type", "application/json")
         .with("set-cookie", "a=b")]);
     let id = world
-        .accept(&task(json!({
+        .accept(&task(&json!({
             "url": endpoint.url("/hooks/orders?token=t0p"),
             "headers": {"X-Tenant": "acme"},
             "body": {"order": 4711, "note": "für Ada"},
@@ -138,7 +139,7 @@ async fn a_failing_endpoint_is_called_again_under_the_same_id() {
     endpoint.reply([Reply::status(500)]);
     let id = world
         .accept(&task(
-            json!({"url": endpoint.url("/x?token=t0p"), "text": "personal"}),
+            &json!({"url": endpoint.url("/x?token=t0p"), "text": "personal"}),
         ))
         .await;
     let done = world.wait_for(&id, "COMPLETED").await;
@@ -166,7 +167,9 @@ async fn retry_after_is_honoured() {
     let world = world("http_429").await;
     let endpoint = Endpoint::start().await.unwrap();
     endpoint.reply([Reply::status(429).with("retry-after", "3")]);
-    let id = world.accept(&task(json!({"url": endpoint.url("/")}))).await;
+    let id = world
+        .accept(&task(&json!({"url": endpoint.url("/")})))
+        .await;
     world.wait_for(&id, "COMPLETED").await;
     let [first, second] = <[_; 2]>::try_from(endpoint.requests()).unwrap();
     assert!(seconds(&second) >= seconds(&first) + 3);
@@ -178,13 +181,15 @@ async fn other_refusals_fail_at_once_unless_the_task_says_otherwise() {
     let world = world("http_404").await;
     let endpoint = Endpoint::start().await.unwrap();
     endpoint.reply([Reply::status(404)]);
-    let id = world.accept(&task(json!({"url": endpoint.url("/")}))).await;
+    let id = world
+        .accept(&task(&json!({"url": endpoint.url("/")})))
+        .await;
     let failed = world.wait_for(&id, "FAILED").await;
     assert_eq!(failed["attempt"], 1);
     assert_eq!(failed["error"]["code"], "http_status");
     endpoint.reply([Reply::status(404), Reply::status(409)]);
     let rules = json!({"url": endpoint.url("/"), "retry_on": [404], "success_on": ["2xx", 409]});
-    let id = world.accept(&task(rules)).await;
+    let id = world.accept(&task(&rules)).await;
     let done = world.wait_for(&id, "COMPLETED").await;
     assert_eq!(
         (&done["attempt"], &done["result"]["status"]),
@@ -211,7 +216,7 @@ async fn addresses_that_are_not_public_are_refused_at_the_door() {
         "https://example.com:25/",
         "example.com",
     ] {
-        let (status, problem) = world.post("/tasks", &task(json!({"url": url}))).await;
+        let (status, problem) = world.post("/tasks", &task(&json!({"url": url}))).await;
         assert_eq!(status, 422, "{url}: {problem}");
         assert_eq!(problem["errors"][0]["pointer"], "/payload/url", "{problem}");
         assert!(!problem.to_string().contains("secret"), "{problem}");
@@ -228,7 +233,7 @@ async fn a_name_or_a_redirect_that_leads_inside_is_refused() {
     let settings = [("outbound.allow", allowed.as_str()), ("outbound.ports", "")];
     let world = started("http_inside", &settings).await;
     let at = inside.url_at("localhost", "/?token=t0p");
-    let id = world.accept(&task(json!({"url": at}))).await;
+    let id = world.accept(&task(&json!({"url": at}))).await;
     let failed = world.wait_for(&id, "FAILED").await;
     assert_eq!(failed["error"]["code"], "http_address_refused");
     let message =
@@ -241,7 +246,9 @@ async fn a_name_or_a_redirect_that_leads_inside_is_refused() {
     ] {
         endpoint.reply([Reply::status(307).with("location", &location)]);
         let id = world
-            .accept(&task(json!({"url": endpoint.url("/"), "max_redirects": 3})))
+            .accept(&task(
+                &json!({"url": endpoint.url("/"), "max_redirects": 3}),
+            ))
             .await;
         let failed = world.wait_for(&id, "FAILED").await;
         assert_eq!(
@@ -263,7 +270,9 @@ async fn long_answers_are_cut_and_late_ones_not_waited_for() {
     let world = started("http_limits", &settings).await;
     let endpoint = Endpoint::start().await.unwrap();
     endpoint.reply([Reply::Endless]);
-    let id = world.accept(&task(json!({"url": endpoint.url("/")}))).await;
+    let id = world
+        .accept(&task(&json!({"url": endpoint.url("/")})))
+        .await;
     let done = world.wait_for(&id, "COMPLETED").await;
     assert_eq!(done["result"]["body"], "x".repeat(100));
     assert_eq!(
@@ -274,7 +283,7 @@ async fn long_answers_are_cut_and_late_ones_not_waited_for() {
     endpoint.reply([Reply::Silence]);
     let id = world
         .accept(&task(
-            json!({"url": endpoint.url("/"), "method": "GET", "timeout_s": 1}),
+            &json!({"url": endpoint.url("/"), "method": "GET", "timeout_s": 1}),
         ))
         .await;
     let done = world.wait_for(&id, "COMPLETED").await;
@@ -284,7 +293,7 @@ async fn long_answers_are_cut_and_late_ones_not_waited_for() {
 
     // Nobody can tell what became of a POST.
     endpoint.reply([Reply::Silence]);
-    let mut held = task(json!({"url": endpoint.url("/"), "timeout_s": 1}));
+    let mut held = task(&json!({"url": endpoint.url("/"), "timeout_s": 1}));
     held["on_worker_lost"] = "hold".into();
     let id = world.accept(&held).await;
     let unknown = world.wait_for(&id, "UNKNOWN").await;
@@ -304,7 +313,7 @@ async fn tls_is_checked_against_the_configured_authority() {
     let world = started("http_tls", &settings).await;
     let at = endpoint.url_at("localhost", "/");
     let id = world
-        .accept(&task(json!({"url": at, "method": "PUT", "body": []})))
+        .accept(&task(&json!({"url": at, "method": "PUT", "body": []})))
         .await;
     let done = world.wait_for(&id, "COMPLETED").await;
     assert_eq!(done["result"]["status"], 200);

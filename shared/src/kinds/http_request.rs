@@ -19,6 +19,14 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 /// Rules that one list may hold.
 const MOST_RULES: usize = 50;
 
+const SUCCESS_ON: [StatusRule; 1] = [StatusRule::Class(2)];
+const RETRY_ON: [StatusRule; 4] = [
+    StatusRule::Status(408),
+    StatusRule::Status(425),
+    StatusRule::Status(429),
+    StatusRule::Class(5),
+];
+
 /// The payload. The endpoint's status decides: `success_on`, then `retry_on`, else the task fails.
 #[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -137,16 +145,9 @@ impl HttpRequest {
             let rules = rules.as_deref().unwrap_or(otherwise);
             rules.iter().any(|rule| rule.fits(status))
         };
-        const SUCCESS: [StatusRule; 1] = [StatusRule::Class(2)];
-        const RETRY: [StatusRule; 4] = [
-            StatusRule::Status(408),
-            StatusRule::Status(425),
-            StatusRule::Status(429),
-            StatusRule::Class(5),
-        ];
-        if fits(&self.success_on, &SUCCESS) {
+        if fits(&self.success_on, &SUCCESS_ON) {
             Meaning::Success
-        } else if fits(&self.retry_on, &RETRY) {
+        } else if fits(&self.retry_on, &RETRY_ON) {
             Meaning::Retry
         } else {
             Meaning::Failure

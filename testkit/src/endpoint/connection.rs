@@ -52,14 +52,14 @@ async fn serve(
                 headers,
                 body,
             } => {
-                let mut answer =
-                    format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
-                for (name, value) in headers {
-                    answer.push_str(&format!("{name}: {value}\r\n"));
-                }
-                answer.push_str("\r\n");
-                let mut answer = answer.into_bytes();
-                answer.extend(body);
+                let fields: String = headers
+                    .iter()
+                    .map(|(name, value)| [name, ": ", value, "\r\n"].concat())
+                    .collect();
+                let length = body.len();
+                let head =
+                    format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{fields}\r\n");
+                let answer = [head.into_bytes(), body].concat();
                 stream.write_all(&answer).await?;
                 stream.flush().await?;
             }

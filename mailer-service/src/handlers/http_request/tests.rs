@@ -51,7 +51,11 @@ fn the_status_decides() {
             )),
         ),
     ] {
-        let headers: &[_] = if status == 302 { &[("location", "/secret")] } else { &[] };
+        let headers: &[_] = if status == 302 {
+            &[("location", "/secret")]
+        } else {
+            &[]
+        };
         let answer = answer(status, headers, Ending::Whole);
         assert_eq!(judged(POST, answer), Err(expected));
     }
