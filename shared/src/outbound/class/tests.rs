@@ -26,7 +26,7 @@ const NOT_PUBLIC_V6: &[&str] = &["2001::/23", "2001:db8::/32", "2002::/16", "3ff
 
 fn is_listed_v4(address: Ipv4Addr) -> bool {
     let holds = |net: &&str| net.parse::<Ipv4Net>().unwrap().contains(&address);
-    NOT_PUBLIC_V4.iter().any(|net| holds(net))
+    NOT_PUBLIC_V4.iter().any(holds)
 }
 
 fn is_public(address: impl Into<IpAddr>) -> bool {
