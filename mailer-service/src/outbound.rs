@@ -151,7 +151,8 @@ impl Client {
             permit,
             until: deadline.min(started + call.timeout),
         };
-        let outcome = attempt.run().await.map(|mut answer| {
+        // Boxed, so that a call that waits for its place takes no room yet.
+        let outcome = Box::pin(attempt.run()).await.map(|mut answer| {
             answer.took = started.elapsed();
             answer
         });

@@ -127,7 +127,8 @@ impl Attempt<'_> {
     }
 
     async fn connect(&self, hop: &Hop, has_acted: bool) -> Result<Connection, CallError> {
-        let connecting = self.client.connector.connect(&hop.url, self.until);
+        // Boxed, since a call waits for its answer for longer than for its connection.
+        let connecting = Box::pin(self.client.connector.connect(&hop.url, self.until));
         let connected = if has_acted {
             connecting.await
         } else {

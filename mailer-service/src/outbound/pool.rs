@@ -22,6 +22,25 @@ struct State {
     is_swept: bool,
 }
 
+impl State {
+    /// Gives up the place of the one that has waited longest, so that no origin keeps the others out.
+    fn drop_oldest(&mut self) {
+        let oldest = self
+            .waiting
+            .iter()
+            .min_by_key(|(_, waiting)| waiting.first().map(|one| one.since))
+            .map(|(origin, _)| origin.clone());
+        let Some(origin) = oldest else { return };
+        if let Some(waiting) = self.waiting.get_mut(&origin) {
+            if waiting.len() > 1 {
+                waiting.remove(0);
+            } else {
+                self.waiting.remove(&origin);
+            }
+        }
+    }
+}
+
 struct Waiting {
     connection: Connection,
     since: Instant,
@@ -60,11 +79,12 @@ impl Pool {
 
     /// Keeps a connection whose answer has been read to its end.
     pub(super) fn put(self: &Arc<Self>, origin: String, connection: Connection) {
-        let mut state = self.lock();
-        if state.waiting.values().map(Vec::len).sum::<usize>() >= self.most
-            || connection.sender.is_closed()
-        {
+        if self.most == 0 || connection.sender.is_closed() {
             return;
+        }
+        let mut state = self.lock();
+        if state.waiting.values().map(Vec::len).sum::<usize>() >= self.most {
+            state.drop_oldest();
         }
         state.waiting.entry(origin).or_default().push(Waiting {
             connection,

@@ -173,6 +173,23 @@ async fn connections_are_kept_for_a_while() {
 }
 
 #[tokio::test]
+async fn the_latest_connections_are_the_ones_that_are_kept() {
+    let (one, other) = (
+        Endpoint::start().await.unwrap(),
+        Endpoint::start().await.unwrap(),
+    );
+    let settings = [("outbound.allow", "127.0.0.1"), ("outbound.max_idle", "1")];
+    let client = client_with(&settings, &Names::default());
+    for at in [&one, &other, &other, &one] {
+        made_to(&client, &url(&at.url("/")), Method::POST)
+            .await
+            .unwrap();
+        assert_eq!(client.pool.len(), 1);
+    }
+    assert_eq!((one.connections(), other.connections()), (2, 1));
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed_in_time() {
     let endpoint = Endpoint::start().await.unwrap();
     let settings = [
