@@ -9,7 +9,10 @@ use crate::{
     problem::ProblemSchema,
 };
 use finish::Finish;
-use shared::kinds::{DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, EmailSent};
+use shared::kinds::{
+    DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, EmailSent, HttpAnswered,
+    HttpRequest,
+};
 use std::sync::LazyLock;
 use utoipa::OpenApi;
 
@@ -53,7 +56,7 @@ use utoipa::OpenApi;
         metrics::show,
         problems::show,
     ),
-    components(schemas(EmailSend, EmailSent, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, ProblemSchema)),
+    components(schemas(EmailSend, EmailSent, HttpRequest, HttpAnswered, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, ProblemSchema)),
     tags(
         (name = "Mail", description = "Mails, each a task per recipient."),
         (name = "Tasks", description = "Work of every kind."),

@@ -6,18 +6,22 @@ mod demo_noop;
 mod demo_sleep;
 mod demo_unreliable;
 mod email_send;
+mod http_request;
 
 use crate::{
     heartbeat::Identity,
+    outbound,
     progress::Board,
+    setup::SetupError,
     smtp::{Permit, Sender},
     task::{Claimed, Failure, TaskError},
 };
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use shared::{
+    config::Config,
     fields, for_each_kind,
-    kinds::{DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, Kind},
+    kinds::{DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, HttpRequest, Kind},
     task::TaskId,
 };
 use tokio::time::Instant;
@@ -26,6 +30,23 @@ use tokio_util::sync::CancellationToken;
 /// What handlers share.
 pub struct Services {
     pub mail: Sender,
+    pub outbound: outbound::Client,
+}
+
+impl Services {
+    /// Checks the configuration of each. Connects to nothing.
+    pub fn new(config: &Config) -> Result<Self, SetupError> {
+        Ok(Self {
+            mail: Sender::new(&config.mail)?,
+            outbound: outbound::Client::new(&config.outbound)?,
+        })
+    }
+
+    /// Ends their idle connections, after the last task.
+    pub async fn close(&self) {
+        self.mail.close().await;
+        self.outbound.close();
+    }
 }
 
 /// One attempt, as its handler sees it.

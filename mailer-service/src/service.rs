@@ -13,7 +13,7 @@ use crate::{
     progress::Board,
     registry::Registry,
     settle::{self, Acker, After},
-    smtp::{Sender as MailSender, SetupError},
+    setup::SetupError,
     wake::Doors,
 };
 use shared::{
@@ -43,8 +43,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Why the service can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the mail configuration is not usable")]
-    Mail(#[from] SetupError),
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
     #[error("a part of the service could not be started")]
@@ -91,7 +91,7 @@ impl Running {
 /// Starts everything; `stop` begins the orderly end. Waits for neither database nor broker.
 pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartError> {
     telemetry::metrics()?;
-    let mail = MailSender::new(&config.mail)?;
+    let services = Services::new(config)?;
     // Ends the loops that support the tasks, after the tasks.
     let finish = CancellationToken::new();
     let (fates, sweeper) = Sweeper::spawn(&config.database, finish.clone())?;
@@ -119,7 +119,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         give_up.clone(),
     )?;
     let identity = Identity::new(Duration::from_secs(config.rescue.lease_s));
-    let common = common(mail, registry, acker.clone(), settle, identity.clone());
+    let common = common(services, registry, acker.clone(), settle, identity.clone());
     let (queues, dispatchers) = spawn_dispatchers(config, &common, &stop)?;
     let registered = Gate::default();
     let beating = CancellationToken::new();
@@ -194,14 +194,14 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
 }
 
 fn common(
-    mail: MailSender,
+    services: Services,
     registry: Registry,
     acker: Acker,
     settle: Sender<settle::Ended>,
     identity: Identity,
 ) -> Common {
     Common {
-        services: Arc::new(Services { mail }),
+        services: Arc::new(services),
         registry,
         acker,
         settle,
@@ -264,7 +264,7 @@ impl Parts {
         if let Some(consumer) = consumer {
             let _closed = tokio::time::timeout(Duration::from_secs(5), consumer).await;
         }
-        services.mail.close().await;
+        services.close().await;
         self.beating.cancel();
         self.finish.cancel();
         threads::end_within(Duration::from_secs(5), self.publishing).await;

@@ -56,16 +56,14 @@ mod tls;
 mod transaction;
 mod wire;
 
-pub use self::{
-    error::{Class, SendError, code},
-    settings::SetupError,
-};
+pub use self::error::{Class, SendError, code};
 
 use self::{
     build::{BuildError, BuildOptions},
     pool::{Lease, Pool},
     transaction::{After, Envelope},
 };
+use crate::setup::{SetupError, wrong};
 use chrono::{DateTime, Utc};
 use shared::{
     config,
@@ -122,10 +120,7 @@ impl Sender {
     pub fn new(mail: &config::Mail) -> Result<Self, SetupError> {
         let relays: Vec<_> = settings::relays(mail)?.into_iter().map(Pool::new).collect();
         if relays.is_empty() {
-            return Err(settings::wrong(
-                "mail.relays",
-                "must hold at least one relay",
-            ));
+            return Err(wrong("mail.relays", "must hold at least one relay"));
         }
         Ok(Self {
             relays,

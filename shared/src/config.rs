@@ -1,10 +1,15 @@
 //! Configuration: `config.default.toml`, then the file named by `WARREN_CONFIG`, then environment
 //! variables `WARREN__SECTION__KEY`. The documented defaults are the defaults, since they are this file.
 
-use crate::{address::Mailbox, kinds::AcceptDefaults, task::Queue};
+mod list;
+mod outbound;
+
+pub use outbound::{Outbound, Secrets};
+
+use crate::{address::Mailbox, kinds::AcceptDefaults, outbound::Policy, task::Queue};
 use secrecy::SecretString;
 use serde::Deserialize;
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 const DEFAULTS: &str = include_str!("../../config.default.toml");
 
@@ -23,6 +28,7 @@ pub struct Config {
     pub retention: Retention,
     pub worker: Worker,
     pub mail: Mail,
+    pub outbound: Outbound,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -264,6 +270,13 @@ pub enum ConfigError {
     Value { key: &'static str, detail: String },
 }
 
+impl ConfigError {
+    pub(crate) fn value(key: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        Self::Value { key, detail }
+    }
+}
+
 impl Config {
     /// Reads the defaults, `WARREN_CONFIG` and the environment.
     pub fn load() -> Result<Self, ConfigError> {
@@ -298,13 +311,9 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let value = |key, detail: &str| {
-            Err(ConfigError::Value {
-                key,
-                detail: detail.to_owned(),
-            })
-        };
+        let value = |key, detail: &str| Err(ConfigError::value(key, detail));
         self.default_from()?;
+        Policy::new(&self.outbound)?;
         if self.mail.relays.is_empty() {
             return value("mail.relays", "must hold at least one relay");
         }
@@ -353,6 +362,7 @@ impl Config {
             max_recipients: self.limits.max_recipients,
             max_subject_bytes: self.limits.max_subject_bytes,
             max_headers: self.limits.max_headers,
+            outbound: Arc::new(Policy::new(&self.outbound)?),
         })
     }
 

@@ -9,26 +9,30 @@ mod demo_noop;
 mod demo_sleep;
 mod demo_unreliable;
 pub mod email_send;
+pub mod http_request;
 
 pub use demo_calculate::{DemoCalculate, DemoCalculated, Operation};
 pub use demo_noop::{DemoNoop, DemoNoopDone};
 pub use demo_sleep::{DemoSleep, DemoSlept};
 pub use demo_unreliable::{DemoUnreliable, DemoUnreliableDone, FailureClass};
 pub use email_send::{EmailSend, EmailSent};
+pub use http_request::{HttpAnswered, HttpRequest};
 
 use crate::{
     address::Mailbox,
     backoff::Backoff,
     fields::{self, FieldError},
+    outbound::Policy,
     task::{Limits, Queue},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use std::sync::Arc;
 
 /// The one list. Calls `$then!` with every payload type.
 #[macro_export]
 macro_rules! for_each_kind {
     ($then:ident) => {
-        $then! { EmailSend, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep }
+        $then! { EmailSend, HttpRequest, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep }
     };
 }
 
@@ -53,6 +57,7 @@ pub struct AcceptDefaults {
     pub max_recipients: usize,
     pub max_subject_bytes: usize,
     pub max_headers: usize,
+    pub outbound: Arc<Policy>,
 }
 
 /// A kind as data: what is known of it without its payload.
@@ -101,11 +106,13 @@ pub fn to_json<K: Kind>(payload: &K) -> Result<String, Vec<FieldError>> {
 #[cfg(test)]
 impl AcceptDefaults {
     pub(crate) fn for_tests() -> Self {
+        let config = crate::config::Config::with(&[]).unwrap();
         Self {
             from: Mailbox::parse("Warren <warren@example.com>").ok(),
             max_recipients: 50,
             max_subject_bytes: 998,
             max_headers: 20,
+            outbound: Arc::new(Policy::new(&config.outbound).unwrap()),
         }
     }
 }

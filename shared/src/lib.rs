@@ -11,6 +11,7 @@ pub mod fields;
 pub mod gate;
 pub mod kinds;
 pub mod limits;
+pub mod outbound;
 pub mod outbox;
 pub mod publisher;
 pub mod schema;

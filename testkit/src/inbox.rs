@@ -34,7 +34,6 @@ mod parsed;
 mod server;
 mod smtp;
 mod store;
-mod tls;
 mod wait;
 
 pub use self::{
@@ -45,7 +44,8 @@ pub use self::{
     parsed::{Attachment, Mailbox, Parsed},
     store::Stats,
 };
-use self::{deliveries::Tally, faults::Faults, gate::Gate, store::Store, tls::Identity};
+use self::{deliveries::Tally, faults::Faults, gate::Gate, store::Store};
+use crate::tls::Identity;
 
 /// The header by which a mail names its task.
 pub const TASK_HEADER: &str = "X-Warren-Task";

@@ -5,8 +5,10 @@
 //! them again, whichever way the run ends. Failures are `anyhow` errors that name the remedy, since their reader is
 //! a developer at a terminal.
 
+pub mod endpoint;
 pub mod harness;
 pub mod inbox;
 pub mod proxy;
 pub mod services;
 pub mod stack;
+mod tls;

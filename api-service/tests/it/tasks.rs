@@ -133,7 +133,10 @@ async fn demonstrations_are_for_demonstrations() {
     ] {
         let answer = api.post("/api/v1/tasks", &body).await;
         assert_eq!(answer.problem(), "unknown-kind");
-        assert_eq!(answer.json()["known_kinds"], json!(["email.send"]));
+        assert_eq!(
+            answer.json()["known_kinds"],
+            json!(["email.send", "http.request"])
+        );
     }
     api.finish().await;
 }

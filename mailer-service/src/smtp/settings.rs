@@ -1,24 +1,14 @@
 //! `[mail]` of the configuration, checked once at start, so that no mail fails for a wrong key.
 
 use super::{build::BuildOptions, tls};
+use crate::setup::{SetupError, wrong};
 use lettre::transport::smtp::{authentication::Credentials, extension::ClientId};
 use secrecy::ExposeSecret as _;
 use shared::{
     address::EmailAddress,
     config::{self, TlsMode},
 };
-use std::{error::Error, time::Duration};
-
-/// The relays can't be used as configured; says which key and why.
-#[derive(Debug, thiserror::Error)]
-#[error("the configuration is not usable: {key} {detail}")]
-pub struct SetupError {
-    /// The configuration key, e.g. `mail.relays.default.ca_file`.
-    pub key: String,
-    pub detail: String,
-    #[source]
-    pub source: Option<Box<dyn Error + Send + Sync>>,
-}
+use std::time::Duration;
 
 /// One relay, ready to be dialled.
 #[derive(Debug)]
@@ -172,21 +162,6 @@ fn helo(configured: &str) -> Result<ClientId, SetupError> {
         ClientId::Domain(name) if !usable(&name) => ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST),
         host => host,
     })
-}
-
-pub(super) fn wrong(key: impl Into<String>, detail: impl Into<String>) -> SetupError {
-    SetupError {
-        key: key.into(),
-        detail: detail.into(),
-        source: None,
-    }
-}
-
-impl SetupError {
-    pub(super) fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
 }
 
 #[cfg(test)]

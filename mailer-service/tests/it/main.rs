@@ -5,6 +5,7 @@
 
 mod broker;
 mod database;
+mod http_request;
 mod life;
 mod operate;
 mod rescue;

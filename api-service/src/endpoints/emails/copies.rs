@@ -131,6 +131,7 @@ mod tests {
             max_recipients: 5,
             max_subject_bytes: 998,
             max_headers: 20,
+            outbound: std::sync::Arc::default(),
         }
     }
 

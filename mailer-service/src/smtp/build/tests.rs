@@ -13,6 +13,7 @@ fn defaults() -> AcceptDefaults {
         max_recipients: 50,
         max_subject_bytes: 998,
         max_headers: 20,
+        outbound: std::sync::Arc::default(),
     }
 }
 

@@ -16,14 +16,14 @@ use rustls::{
 use tokio_rustls::TlsAcceptor;
 
 /// The server's side of TLS and what a client must trust for it.
-pub(super) struct Identity {
-    pub(super) acceptor: TlsAcceptor,
-    pub(super) ca_pem: String,
+pub(crate) struct Identity {
+    pub(crate) acceptor: TlsAcceptor,
+    pub(crate) ca_pem: String,
 }
 
 impl Identity {
     /// A fresh authority and a certificate for `localhost`, 127.0.0.1 and `::1`.
-    pub(super) fn generate() -> anyhow::Result<Self> {
+    pub(crate) fn generate() -> anyhow::Result<Self> {
         let ca = authority().context("making the certificate authority")?;
         let key = KeyPair::generate().context("making the server's key")?;
         let certificate = server_params()
@@ -47,7 +47,7 @@ fn authority() -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::<String>::new())?;
     params
         .distinguished_name
-        .push(DnType::CommonName, "Warren development inbox CA");
+        .push(DnType::CommonName, "Warren development CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     CertifiedIssuer::self_signed(params, KeyPair::generate()?)
