@@ -1,23 +1,35 @@
 //! What people ask of this process, and what its tasks have to say meanwhile: a thread that looks into PostgreSQL
-//! twice a second for running tasks that are to be cancelled, and writes their progress.
+//! twice a second for running tasks that are to be cancelled, and writes their progress and output.
 //!
 //! Asking the database instead of listening to a broadcast means that no request is ever lost, whatever was down when
 //! it was made; the question costs a look at the rows that run here.
 
 use crate::{
     dispatcher::Common,
-    progress::Board,
-    queries::control::{self, WriteProgress},
+    progress::{Board, Word},
+    queries::{
+        control::{self, Written},
+        output::MakeRoom,
+    },
     registry::Registry,
 };
-use shared::{config::Config, db::Session, gate::Gate, task::TaskId, threads};
-use std::{thread::JoinHandle, time::Duration};
+use shared::{
+    config::Config,
+    db::{DbError, Session, is_about_data},
+    gate::Gate,
+    task::TaskId,
+    threads,
+};
+use std::{
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
-/// Progress is written at most so often.
-const TICK: Duration = Duration::from_millis(250);
+/// Between two looks for what is due to be written.
+const TICK: Duration = Duration::from_millis(50);
 /// Ticks between two looks for what is to be cancelled.
-const LOOK: u32 = 2;
+const LOOK: u32 = 10;
 
 /// Starts the thread, which works from when `registered` opens until `stop`.
 pub fn spawn(
@@ -27,7 +39,7 @@ pub fn spawn(
     stop: CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
     let control = Control {
-        session: Session::new(&config.database),
+        session: Session::new(&config.database).by_key(),
         registry: common.registry.clone(),
         board: common.board.clone(),
     };
@@ -48,7 +60,8 @@ impl Control {
     fn run(mut self, stop: &CancellationToken) {
         let mut ticks = 0_u32;
         while threads::rest(stop, TICK) {
-            self.write_progress();
+            let due = self.board.due(Instant::now());
+            self.write(due);
             ticks = ticks.wrapping_add(1);
             if ticks.is_multiple_of(LOOK) && !self.registry.is_empty() {
                 self.cancel();
@@ -75,25 +88,59 @@ impl Control {
         }
     }
 
-    fn write_progress(&mut self) {
-        let said = self.board.take();
-        if said.is_empty() {
+    fn write(&mut self, mut words: Vec<Word>) {
+        if words.is_empty() {
             return;
         }
-        let mut statement = WriteProgress::default();
-        for ((id, attempt), progress) in &said {
-            statement.id.push(id.0);
-            statement.attempt.push(*attempt);
-            statement
-                .progress
-                .push(serde_json::to_string(progress).unwrap_or_else(|_| "null".into()));
+        match self
+            .session
+            .run(|connection| control::write(connection, &words))
+        {
+            Ok(written) => self.note(words, written),
+            // One that PostgreSQL refuses must not hold up the others.
+            Err(DbError::Refused(error)) if is_about_data(&error) => {
+                if let [only] = words.as_slice() {
+                    let (id, attempt) = only.key;
+                    tracing::error!(
+                        task.id = %id, task.attempt = attempt, error = &error as &dyn std::error::Error,
+                        "progress or output of a task could not be written and is dropped"
+                    );
+                    self.board.refuse(only.key);
+                    return;
+                }
+                let right = words.split_off(words.len() / 2);
+                self.write(words);
+                self.write(right);
+            }
+            // The loops that can't do without the database report its absence.
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "progress and output could not be written yet"
+                );
+                self.board.put_back(words);
+            }
         }
-        if let Err(error) = self.session.run(|connection| statement.run(connection)) {
-            tracing::debug!(
+    }
+
+    fn note(&mut self, words: Vec<Word>, written: Written) {
+        self.board.written(&words, &written.keys);
+        self.board.forget(written.fenced);
+        let mut room = MakeRoom::default();
+        for word in words.iter().filter(|word| written.keys.contains(&word.key)) {
+            if let Some(chunk) = &word.chunk {
+                room.push(word.key, chunk);
+            }
+        }
+        let most = self.board.limits().most;
+        if let Err(error) = self.session.run(|connection| room.run(connection, most)) {
+            tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "progress could not be written"
+                "the output of earlier attempts was not shortened; the next attempt does it"
             );
-            self.board.put_back(said);
         }
+        let is_left = |word: &Word| !written.keys.contains(&word.key);
+        self.board
+            .put_back(words.into_iter().filter(is_left).collect());
     }
 }

@@ -285,8 +285,14 @@ impl Dispatcher {
         let lane = task.lane;
         let run = async move {
             let verdict = runner::run(&task, &context, limits, &services, &release).await;
+            let output = context.board.finish(key);
+            let ended = Ended {
+                task,
+                verdict,
+                output,
+            };
             // Both ends outlive the tasks: the dispatcher and the settler stop after them.
-            let _stopping = settle.send(Ended { task, verdict });
+            let _stopping = settle.send(ended);
             let _stopping = events.send(Event::SlotFree(lane));
         };
         self.common.tasks.spawn_on(run, &self.common.runtime);

@@ -2,5 +2,6 @@
 
 pub mod claim;
 pub mod control;
+pub mod output;
 pub mod settle;
 pub mod workers;

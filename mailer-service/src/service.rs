@@ -102,7 +102,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         acker: acker.clone(),
         settle,
         identity: identity.clone(),
-        board: Board::default(),
+        board: Board::new((&config.output).into()),
         cancel: CancellationToken::new(),
         release: CancellationToken::new(),
         tasks: TaskTracker::new(),

@@ -7,12 +7,14 @@
 mod demo_calculate;
 mod demo_noop;
 mod demo_sleep;
+mod demo_stream;
 mod demo_unreliable;
 pub mod email_send;
 
 pub use demo_calculate::{DemoCalculate, DemoCalculated, Operation};
 pub use demo_noop::{DemoNoop, DemoNoopDone};
 pub use demo_sleep::{DemoSleep, DemoSlept};
+pub use demo_stream::{DemoStream, DemoStreamed};
 pub use demo_unreliable::{DemoUnreliable, DemoUnreliableDone, FailureClass};
 pub use email_send::{EmailSend, EmailSent};
 
@@ -28,7 +30,7 @@ use serde::{Serialize, de::DeserializeOwned};
 #[macro_export]
 macro_rules! for_each_kind {
     ($then:ident) => {
-        $then! { EmailSend, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep }
+        $then! { EmailSend, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, DemoStream }
     };
 }
 

@@ -226,7 +226,11 @@ mod tests {
             soft_limit_s: None,
             hard_limit_s: None,
         };
-        Ended { task, verdict }
+        Ended {
+            task,
+            verdict,
+            output: Vec::new(),
+        }
     }
 
     fn row(ended: &Ended) -> (Status, Option<(String, i32)>) {
