@@ -16,4 +16,5 @@ mod relay;
 mod scheduler;
 pub mod service;
 pub mod waiters;
+pub mod watcher;
 pub mod web;

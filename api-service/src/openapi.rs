@@ -3,11 +3,14 @@
 mod finish;
 
 use crate::{
+    endpoints::tasks::events::{OutputEvent, RestartEvent, StateEvent},
     endpoints::{dead_letters, emails, health, metrics, problems, tasks},
     problem::ProblemSchema,
 };
 use finish::Finish;
-use shared::kinds::{DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, EmailSent};
+use shared::kinds::{
+    DemoCalculate, DemoNoop, DemoSleep, DemoStream, DemoUnreliable, EmailSend, EmailSent,
+};
 use std::sync::LazyLock;
 use utoipa::OpenApi;
 
@@ -23,6 +26,7 @@ use utoipa::OpenApi;
         tasks::create::create,
         tasks::list::list,
         tasks::show::show,
+        tasks::events::follow,
         tasks::timeline::show,
         tasks::operate::reschedule,
         tasks::operate::cancel,
@@ -37,7 +41,10 @@ use utoipa::OpenApi;
         metrics::show,
         problems::show,
     ),
-    components(schemas(EmailSend, EmailSent, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, ProblemSchema)),
+    components(schemas(
+        EmailSend, EmailSent, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, DemoStream, OutputEvent<'_>, RestartEvent,
+        StateEvent<'_>, ProblemSchema
+    )),
     tags(
         (name = "Mail", description = "Mails, each a task per recipient."),
         (name = "Tasks", description = "Work of every kind."),
@@ -90,6 +97,7 @@ mod tests {
         GET /api/v1/tasks/{id}
         PATCH /api/v1/tasks/{id}
         POST /api/v1/tasks/{id}/cancel
+        GET /api/v1/tasks/{id}/events
         POST /api/v1/tasks/{id}/resolve
         POST /api/v1/tasks/{id}/retry
         GET /api/v1/tasks/{id}/timeline

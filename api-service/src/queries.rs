@@ -12,4 +12,5 @@ pub mod rescue;
 pub mod retention;
 pub mod tasks;
 pub mod timeline;
+pub mod watch;
 pub mod workers;

@@ -5,6 +5,7 @@ use crate::{
     app::{self, AppState, ServeError},
     intake::Intake,
     janitor, reaper, reconciler, relay, scheduler,
+    watcher::Watcher,
 };
 use actix_web::web::Data;
 use shared::{
@@ -74,10 +75,12 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     let ready = Gate::default();
     let (intake, accepting) =
         Intake::spawn(config, publisher.clone(), ready.clone(), finish.clone())?;
+    let (watcher, watching) = Watcher::spawn(config, ready.clone(), stop.clone())?;
     let state = AppState::start(
         Arc::new(config.clone()),
         intake,
         publisher.clone(),
+        watcher,
         metrics.clone(),
         stop.clone(),
     )?;
@@ -90,6 +93,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         scheduler::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         reaper::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         janitor::spawn(config, ready.clone(), stop.clone())?,
+        watching,
     ];
     let reconciling = reconciler::spawn(config, publisher.clone(), ready, stop.clone());
     drop(publisher);
