@@ -189,7 +189,7 @@ fn message(
     }
     let found: Found = diesel::sql_query(
         "SELECT count(*) AS searched, max(tries) FILTER (WHERE task_id = $1 AND attempt = $2) AS tries
-         FROM (SELECT task_id, attempt, tries FROM outbox LIMIT $3) AS some",
+         FROM (SELECT task_id, attempt, tries FROM outbox LIMIT $3) AS waiting",
     )
     .bind::<SqlUuid, _>(id)
     .bind::<Integer, _>(attempt)
