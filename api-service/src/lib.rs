@@ -7,6 +7,7 @@ pub mod cli;
 pub mod endpoints;
 pub mod intake;
 mod janitor;
+pub mod open_files;
 pub mod openapi;
 pub mod problem;
 pub mod queries;

@@ -32,7 +32,7 @@ const PAUSE_PER_LOOK: u32 = 8;
 const IDLE: Duration = Duration::from_millis(50);
 /// New pieces of output that are handed out, of each task, and in bytes of all; watchers read the rest by themselves.
 const PIECES: i64 = 16;
-const BYTES: i64 = 4 << 20;
+const BYTES: usize = 4 << 20;
 
 /// What was last seen of a task.
 #[derive(Debug, Clone, Default)]

@@ -157,16 +157,16 @@ pub struct Stretch {
     pub to: Place,
 }
 
-/// Pieces of the stretches in their order, by task: up to `pieces` of each, and none beyond `bytes` of all.
+/// Pieces of the stretches in their order, by task: up to `pieces` of each, and none after there are `bytes` in all.
 pub fn output(
     connection: &mut PgConnection,
     stretches: &[Stretch],
     pieces: i64,
-    bytes: i64,
+    bytes: usize,
 ) -> QueryResult<Vec<(Uuid, Chunk)>> {
     let mut statement = ReadMany {
         pieces,
-        bytes,
+        bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
         ..ReadMany::default()
     };
     for stretch in stretches {

@@ -40,7 +40,7 @@ const NOT_AN_ID: &str =
         - `output` (`OutputEvent`): a piece of what its handler puts out, each once and in order.\n\
         - `restart` (`RestartEvent`): another attempt puts out anew; what came before belongs to one that did not succeed.\n\
         - `end` (`Task`): the task is final, and the stream ends.\n\n\
-        Each has an `id`. A stream that breaks off, as when a replica stops, goes on at any replica after the event named by `Last-Event-ID`, with nothing lost and nothing twice; browsers' EventSource does so by itself, and a client that has had the `end` gets 204. One that comes later gets the output there is, and the end at once. Comments are sent while there is nothing to say (`http.stream_heartbeat_s`). Needs the scope `read`.",
+        Each has an `id`. A stream that breaks off, as when a replica stops, goes on at any replica after the event named by `Last-Event-ID`, with nothing lost and nothing twice; EventSource clients do so by themselves, and one that has had the `end` gets 204. One that comes later gets the output there is, and the end at once. Comments are sent while there is nothing to say (`http.stream_heartbeat_s`). Needs the scope `read`.",
     params(
         ("id" = uuid::Uuid, Path, description = "The task's id"),
         ("last_event_id" = Option<String>, Query, description = "As `Last-Event-ID`, for clients that can't set a header; the header counts"),

@@ -1,11 +1,15 @@
 //! `GET /tasks/{id}/timeline`: what happened to a task, in order.
 
+mod published;
+
+pub use published::Published;
+
 use super::resource::{Progress, TaskError, Timestamp};
 use crate::{
     app::AppState,
     auth::Reader,
     problem::{Problem, ProblemSchema, ProblemType},
-    queries::timeline::{self, Attempt, Deed, Message, Present, Timeline},
+    queries::timeline::{self, Attempt, Deed, Present, Timeline},
 };
 use actix_web::{
     HttpResponse,
@@ -86,24 +90,6 @@ pub struct TimelineEvent {
     status: Option<String>,
 }
 
-/// What is known of a message.
-#[derive(Debug, Default, Serialize, utoipa::ToSchema)]
-pub struct Published {
-    /// Null where there are too many messages under way to find out.
-    confirmed: Option<bool>,
-    /// Not before then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<chrono::DateTime<chrono::Utc>>)]
-    after: Option<Timestamp>,
-    /// And not after then, since the task was claimed with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<chrono::DateTime<chrono::Utc>>)]
-    before: Option<Timestamp>,
-    /// While it is not confirmed: how often it was published again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repeats: Option<i32>,
-}
-
 /// What an attempt has put out.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Output {
@@ -147,7 +133,7 @@ pub async fn show(
 fn events(timeline: Timeline) -> Vec<TimelineEvent> {
     let next_attempt = timeline.present.attempt + 1;
     let present = of_present(&timeline);
-    let outputs = timeline.outputs.into_iter().map(of_output);
+    let outputs = timeline.outputs.iter().map(of_output);
     let deeds = timeline.deeds.into_iter().map(of_deed);
     let attempts = timeline.attempts.into_iter().flat_map(of_attempt);
     // Of what happened in one moment, the task's end comes last.
@@ -157,61 +143,10 @@ fn events(timeline: Timeline) -> Vec<TimelineEvent> {
         .chain(present)
         .collect();
     events.sort_by_key(|event| event.at.map(|at| at.0));
-    with_messages(
+    published::with_messages(
         events,
         timeline.message.map(|message| (next_attempt, message)),
     )
-}
-
-/// Adds when the message of each attempt was published, as far as that can be told from what happened before and after;
-/// and of the one that is to come.
-fn with_messages(
-    events: Vec<TimelineEvent>,
-    awaited: Option<(i32, Message)>,
-) -> Vec<TimelineEvent> {
-    let mut all = Vec::with_capacity(events.len() + 1);
-    let mut after = None;
-    for event in events {
-        match event.event {
-            Happening::Started => {
-                let published = Published {
-                    confirmed: Some(true),
-                    after: after.take(),
-                    before: event.at,
-                    repeats: None,
-                };
-                all.push(message(event.attempt, published));
-            }
-            // Nobody is to come for it.
-            Happening::Finished | Happening::Progress | Happening::Output => {}
-            _ => after = event.at,
-        }
-        all.push(event);
-    }
-    if let Some((attempt, awaited)) = awaited {
-        let (confirmed, repeats) = match awaited {
-            Message::Confirmed => (Some(true), None),
-            Message::Unconfirmed(repeats) => (Some(false), Some(repeats)),
-            Message::Unknown => (None, None),
-        };
-        let published = Published {
-            confirmed,
-            after,
-            before: None,
-            repeats,
-        };
-        all.push(message(Some(attempt), published));
-    }
-    all
-}
-
-fn message(attempt: Option<i32>, published: Published) -> TimelineEvent {
-    TimelineEvent {
-        at: None,
-        attempt,
-        published: Some(published),
-        ..event(DateTime::UNIX_EPOCH, Happening::Published)
-    }
 }
 
 fn event(at: DateTime<Utc>, event: Happening) -> TimelineEvent {
@@ -231,7 +166,7 @@ fn event(at: DateTime<Utc>, event: Happening) -> TimelineEvent {
     }
 }
 
-fn of_output(output: timeline::Output) -> TimelineEvent {
+fn of_output(output: &timeline::Output) -> TimelineEvent {
     TimelineEvent {
         attempt: Some(output.attempt),
         output: Some(Output {

@@ -27,9 +27,10 @@ use shared::{
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-/// Pieces of output that are read and sent at once, and their bytes; one piece at least.
+/// Pieces of output that are read and sent at once, and the bytes after which no more are added. What a client does not
+/// take stays with its connection, so this is the memory that one who reads nothing costs.
 const PIECES: i64 = 256;
-const BYTES: i64 = 32 << 10;
+const BYTES: usize = 8 << 10;
 /// Until the next try to read what could not be read.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Clients come back this long after a stream has broken, in milliseconds; not all of them at once.
@@ -116,16 +117,19 @@ impl Follow {
                 self.next_beat = Instant::now() + self.heartbeat;
                 return Some(());
             }
-            let again = matches!(told, Ok(Err(_))).then(|| tokio::time::sleep(AGAIN));
+            let mut next_look = self.next_beat;
             if let Ok(Err(error)) = told {
+                next_look = next_look.min(Instant::now() + AGAIN);
                 tracing::debug!(task.id = %self.look.id, error = &error as &dyn std::error::Error, "a stream waits for the database");
             }
-            let (stop, next_beat) = (self.state.stop.clone(), self.next_beat);
+            let stop = self.state.stop.clone();
             tokio::select! {
                 () = self.changed() => {}
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep_until(next_beat) => text.push_str(": still there\n\n"),
-                Some(()) = async { Some(again?.await) } => {}
+                () = tokio::time::sleep_until(next_look) => {}
+            }
+            if Instant::now() >= self.next_beat {
+                text.push_str(": still there\n\n");
             }
         }
     }
@@ -179,10 +183,18 @@ impl Follow {
         if let Some(fresh) = self.fresh.take()
             && fresh.from <= from
         {
+            let mut bytes = 0;
             let lacking = fresh.chunks.iter().filter(|chunk| chunk.place > from);
-            let lacking: Vec<_> = lacking.cloned().collect();
-            if !lacking.is_empty() {
-                return Ok(lacking);
+            let chunks: Vec<_> = lacking
+                .take_while(|chunk| {
+                    let has_room = bytes < BYTES;
+                    bytes += chunk.text.len();
+                    has_room
+                })
+                .cloned()
+                .collect();
+            if !chunks.is_empty() {
+                return Ok(chunks);
             }
         }
         let stretch = Stretch {
