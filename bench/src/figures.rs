@@ -187,7 +187,7 @@ impl Bench {
 
     fn report_memory(&mut self, [api, mailer]: [f64; 2]) {
         let peaks = [
-            ("api-service", api, self.rig.stack.api.peak_resident_bytes()),
+            ("api-service", api, self.rig.api_peak()),
             ("mailer-service", mailer, self.rig.mailer_peak()),
         ];
         for (name, idle, peak) in peaks {

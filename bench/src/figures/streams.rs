@@ -41,7 +41,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     for run in 1..=bench.runs {
         bench.rig.stop_mailers().await?;
         bench.rig.empty().await?;
-        restart(bench).await?;
+        bench.rig.restart_api(run == 1).await?;
         let ids = accept(bench).await?;
         tokio::time::sleep(IDLE).await;
         let before = bench.rig.stack.api.resident_bytes();
@@ -91,12 +91,8 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
         MOST_MEGABYTES,
     );
     bench.rig.stop_mailers().await?;
+    bench.rig.restart_api(false).await?;
     bench.rig.empty().await
-}
-
-async fn restart(bench: &mut Bench) -> Result<()> {
-    bench.rig.stack.api.terminate().await?;
-    bench.rig.stack.api.start_again().await
 }
 
 fn grown(bench: &Bench, before: u64) -> f64 {
@@ -106,7 +102,7 @@ fn grown(bench: &Bench, before: u64) -> f64 {
 
 /// They ask for the output of a task that has ended, and take no more than their sockets hold.
 async fn memory_of_clients_that_read_nothing(bench: &mut Bench) -> Result<f64> {
-    restart(bench).await?;
+    bench.rig.restart_api(false).await?;
     let id = put_out_a_megabyte(bench).await?;
     tokio::time::sleep(IDLE).await;
     let before = bench.rig.stack.api.resident_bytes();
