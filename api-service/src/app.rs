@@ -9,7 +9,7 @@ pub use serve::{Listening, ServeError, serve};
 
 use crate::{
     auth::KeyRing, depths::Depths, endpoints, endpoints::health::Probe, intake::Intake,
-    waiters::Waiters,
+    waiters::Waiters, watcher::Watcher,
 };
 use actix_web::web::{self, ServiceConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -21,7 +21,7 @@ use shared::{
     publisher::Publisher,
 };
 use std::{fmt, sync::Arc, time::Instant};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 /// What every handler can reach. Made once; shared by all workers.
@@ -31,7 +31,10 @@ pub struct AppState {
     pub intake: Intake,
     pub pool: Pool,
     pub keys: KeyRing,
+    pub watcher: Watcher,
     pub waiters: Waiters,
+    /// Places for event streams.
+    pub streams: Arc<Semaphore>,
     pub publisher: Publisher,
     /// What RabbitMQ says of its queues.
     pub depths: Depths,
@@ -51,13 +54,14 @@ impl fmt::Debug for AppState {
 }
 
 impl AppState {
-    /// Opens the pool and starts the key ring and the waiters; must be called in a tokio runtime.
+    /// Opens the pool and starts the key ring; must be called in a tokio runtime.
     /// The error is a `mail.default_from` that is no address.
     pub fn start(
         config: Arc<Config>,
         intake: Intake,
         publisher: Publisher,
         depths: Depths,
+        watcher: Watcher,
         metrics: PrometheusHandle,
         stop: CancellationToken,
     ) -> Result<Self, ConfigError> {
@@ -65,7 +69,11 @@ impl AppState {
         Ok(Self {
             defaults: config.accept_defaults()?,
             keys: KeyRing::spawn(pool.clone(), stop.clone()),
-            waiters: Waiters::spawn(pool.clone(), config.http.max_waiting, stop.clone()),
+            waiters: Waiters::new(watcher.clone(), config.http.max_waiting, stop.clone()),
+            streams: Arc::new(Semaphore::new(
+                config.http.max_streams.min(Semaphore::MAX_PERMITS),
+            )),
+            watcher,
             database: Probe::new(pool.clone()),
             started: Instant::now(),
             config,

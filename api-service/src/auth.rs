@@ -18,7 +18,7 @@ use actix_web::{
     Error, FromRequest, HttpMessage, HttpRequest,
     body::MessageBody,
     dev::{Payload, ServiceRequest, ServiceResponse},
-    http::header,
+    http::header::{self, HeaderMap},
     middleware::Next,
     web::Data,
 };
@@ -92,8 +92,7 @@ pub async fn require_key(
 }
 
 async fn caller(state: &AppState, request: &ServiceRequest) -> Result<Caller, Problem> {
-    let key = key(request)?;
-    let hash = key.hash();
+    let hash = key(request.headers())?.hash();
     if let Some(caller) = state.keys.known(&hash) {
         return Ok(caller);
     }
@@ -109,9 +108,13 @@ async fn caller(state: &AppState, request: &ServiceRequest) -> Result<Caller, Pr
         })
 }
 
-fn key(request: &ServiceRequest) -> Result<ApiKey<'_>, Problem> {
-    let header = request
-        .headers()
+/// The key that a request was let in with, for answers that last: it may be revoked meanwhile.
+pub fn key_hash(request: &HttpRequest) -> Result<KeyHash, Problem> {
+    key(request.headers()).map(ApiKey::hash)
+}
+
+fn key(headers: &HeaderMap) -> Result<ApiKey<'_>, Problem> {
+    let header = headers
         .get(header::AUTHORIZATION)
         .ok_or_else(|| Problem::new(ProblemType::MissingKey))?;
     header

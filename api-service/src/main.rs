@@ -1,7 +1,7 @@
 //! The api-service process.
 
 use anyhow::Context;
-use api_service::{cli::KeyCommand, service};
+use api_service::{cli::KeyCommand, open_files, service};
 use clap::{Parser, Subcommand};
 use shared::{config::Config, db, signals, telemetry};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn serve(config: &Config) -> anyhow::Result<()> {
+    open_files::raise(config.http.max_connections);
     // Requests are parsed on actix's own workers; this runtime is for publishing and housekeeping.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

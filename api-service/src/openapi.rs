@@ -4,14 +4,19 @@ mod finish;
 
 use crate::{
     endpoints::{
-        dead_letters, emails, health, kinds, limits, metrics, problems, queues, tasks, workers,
+        dead_letters, emails, health, kinds, limits, metrics, problems, queues,
+        tasks::{
+            self,
+            events::{OutputEvent, RestartEvent, StateEvent},
+        },
+        workers,
     },
     problem::ProblemSchema,
 };
 use finish::Finish;
 use shared::kinds::{
-    DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, EmailSent, HttpAnswered,
-    HttpRequest,
+    DemoCalculate, DemoNoop, DemoSleep, DemoStream, DemoUnreliable, EmailSend, EmailSent,
+    HttpAnswered, HttpRequest,
 };
 use std::sync::LazyLock;
 use utoipa::OpenApi;
@@ -28,6 +33,7 @@ use utoipa::OpenApi;
         tasks::create::create,
         tasks::list::list,
         tasks::show::show,
+        tasks::events::follow,
         tasks::timeline::show,
         tasks::why::show,
         tasks::operate::reschedule,
@@ -56,7 +62,10 @@ use utoipa::OpenApi;
         metrics::show,
         problems::show,
     ),
-    components(schemas(EmailSend, EmailSent, HttpRequest, HttpAnswered, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, ProblemSchema)),
+    components(schemas(
+        EmailSend, EmailSent, HttpRequest, HttpAnswered, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, DemoStream,
+        OutputEvent<'_>, RestartEvent, StateEvent<'_>, ProblemSchema
+    )),
     tags(
         (name = "Mail", description = "Mails, each a task per recipient."),
         (name = "Tasks", description = "Work of every kind."),
@@ -118,6 +127,7 @@ mod tests {
         GET /api/v1/tasks/{id}
         PATCH /api/v1/tasks/{id}
         POST /api/v1/tasks/{id}/cancel
+        GET /api/v1/tasks/{id}/events
         POST /api/v1/tasks/{id}/resolve
         POST /api/v1/tasks/{id}/retry
         GET /api/v1/tasks/{id}/timeline

@@ -14,5 +14,6 @@ pub mod rescue;
 pub mod retention;
 pub mod tasks;
 pub mod timeline;
+pub mod watch;
 pub mod why;
 pub mod workers;

@@ -7,6 +7,7 @@ use crate::{
     depths::Depths,
     intake::Intake,
     janitor, reaper, reconciler, relay, scheduler,
+    watcher::Watcher,
 };
 use actix_web::web::Data;
 use shared::{
@@ -82,12 +83,14 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         ready.clone(),
         finish.clone(),
     )?;
+    let (watcher, watching) = Watcher::spawn(config, ready.clone(), stop.clone())?;
     let (depths, questions) = Depths::channel();
     let state = AppState::start(
         Arc::new(config.clone()),
         intake,
         publisher.clone(),
         depths,
+        watcher,
         metrics.clone(),
         stop.clone(),
     )?;
@@ -106,6 +109,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         )?,
         reaper::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         janitor::spawn(config, ready.clone(), stop.clone())?,
+        watching,
     ];
     let reconciling = reconciler::spawn(config, publisher.clone(), questions, ready, stop.clone());
     drop(publisher);

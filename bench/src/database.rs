@@ -154,7 +154,7 @@ impl Database {
 
     /// Deletes every task that [`Database::add_history`] did not make.
     pub async fn keep_history(&self) -> Result<()> {
-        self.execute("TRUNCATE outbox, task_attempts, idempotency_keys")
+        self.execute("TRUNCATE outbox, task_attempts, task_output, idempotency_keys")
             .await?;
         self.execute("DELETE FROM tasks WHERE created_at > now() - interval '1 day'")
             .await?;

@@ -12,6 +12,7 @@ pub mod latency;
 pub mod outage;
 pub mod profile;
 pub mod report;
+pub mod streams;
 
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub enum Figure {
     Noop,
     /// Accepting while the worker sends
     Sending,
+    /// A thousand event streams open in one api-service
+    Streams,
     /// Accepting and draining beside finished tasks
     History,
 }
@@ -133,6 +136,7 @@ impl Bench {
             Figure::Drain => drain::mails(self).await,
             Figure::Noop => drain::noops(self).await,
             Figure::Sending => accept::while_sending(self).await,
+            Figure::Streams => streams::measure(self).await,
             Figure::History => history::measure(self, self.history).await,
         }
     }
@@ -183,7 +187,7 @@ impl Bench {
 
     fn report_memory(&mut self, [api, mailer]: [f64; 2]) {
         let peaks = [
-            ("api-service", api, self.rig.stack.api.peak_resident_bytes()),
+            ("api-service", api, self.rig.api_peak()),
             ("mailer-service", mailer, self.rig.mailer_peak()),
         ];
         for (name, idle, peak) in peaks {

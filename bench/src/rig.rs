@@ -25,6 +25,8 @@ pub struct Rig {
     pub has_history: bool,
     /// The most memory that a worker which has ended had.
     mailer_peak: u64,
+    /// Likewise of an api-service.
+    api_peak: u64,
     pub place: Place,
 }
 
@@ -43,6 +45,7 @@ impl Rig {
             key,
             has_history: false,
             mailer_peak: 0,
+            api_peak: 0,
             stack,
             place,
         })
@@ -65,6 +68,20 @@ impl Rig {
     pub fn mailer_peak(&self) -> u64 {
         let now = self.stack.mailers.iter().map(Service::peak_resident_bytes);
         now.max().unwrap_or(0).max(self.mailer_peak)
+    }
+
+    /// The most memory that an api-service had so far, in bytes.
+    pub fn api_peak(&self) -> u64 {
+        self.stack.api.peak_resident_bytes().max(self.api_peak)
+    }
+
+    /// A fresh api-service; what the one before used counts among the peaks only if it was at a usual load.
+    pub async fn restart_api(&mut self, was_usual: bool) -> Result<()> {
+        if was_usual {
+            self.api_peak = self.api_peak();
+        }
+        self.stack.api.terminate().await?;
+        self.stack.api.start_again().await
     }
 
     /// Ends every mailer-service in good order.
@@ -133,7 +150,7 @@ impl Rig {
             self.database.keep_history().await?;
         } else {
             self.database
-                .execute("TRUNCATE tasks, outbox, task_attempts, idempotency_keys")
+                .execute("TRUNCATE tasks, outbox, task_attempts, task_output, idempotency_keys")
                 .await?;
         }
         // Outside the measurement, so that none pays for the one before.

@@ -1,6 +1,6 @@
 //! What people ask of this process, and what its tasks have to say meanwhile: a thread that looks into PostgreSQL
-//! twice a second for pauses, limits, a drain and running tasks that are to be cancelled, writes progress, and calls up
-//! tasks from the lines of limits.
+//! twice a second for pauses, limits, a drain and running tasks that are to be cancelled, writes progress and output, and calls
+//! up tasks from the lines of limits.
 //!
 //! Asking the database instead of listening to a broadcast means that no request is ever lost, whatever was down when
 //! it was made; the question costs a look at the rows that run here and at three small tables.
@@ -13,9 +13,10 @@ use crate::{
     dispatcher::{Common, Event},
     heartbeat::Identity,
     policy::Policies,
-    progress::Board,
+    progress::{Board, Word},
     queries::{
-        control::{self, WriteProgress},
+        control::{self, Written},
+        output::MakeRoom,
         policy,
     },
     registry::Registry,
@@ -23,7 +24,7 @@ use crate::{
 };
 use shared::{
     config::Config,
-    db::Session,
+    db::{DbError, Session, is_about_data},
     gate::Gate,
     task::{Queue, TaskId},
     threads,
@@ -40,12 +41,14 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Progress is written at most so often.
-const TICK: Duration = Duration::from_millis(250);
+/// Between two looks for what is due to be written.
+const TICK: Duration = Duration::from_millis(50);
 /// Ticks between two looks for what people want.
-const LOOK: u32 = 2;
+const LOOK: u32 = 10;
+/// Ticks between two looks into the lines of limits, besides those when room falls free.
+const LINES: u32 = 5;
 /// Ticks between two looks for tasks that still stand in the line of a limit that is gone.
-const LEFT_OVER: u32 = 8;
+const LEFT_OVER: u32 = 40;
 
 /// What the thread needs besides what all dispatchers share.
 pub struct Wires {
@@ -66,7 +69,7 @@ pub fn spawn(
     stop: CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
     let control = Control {
-        session: Session::new(&config.database),
+        session: Session::new(&config.database).by_key(),
         registry: common.registry.clone(),
         board: common.board.clone(),
         policies: common.policies.clone(),
@@ -119,19 +122,20 @@ impl Control {
                 }
             }
             next = Instant::now() + TICK;
-            self.write_progress();
+            let due = self.board.due(Instant::now());
+            self.write(due);
             if ticks.is_multiple_of(LOOK) {
                 self.read_policy();
                 self.look_for_drain();
                 self.cancel();
             }
             let is_open = self.policies.get().is_none_or(|policy| policy.is_open());
-            if !is_open || self.has_lines || ticks.is_multiple_of(LEFT_OVER) {
+            let may_wait = !is_open || self.has_lines;
+            if (may_wait && ticks.is_multiple_of(LINES)) || ticks.is_multiple_of(LEFT_OVER) {
                 self.call_up();
             }
             ticks = ticks.wrapping_add(1);
         }
-        self.write_progress();
     }
 
     /// The loops that can't do without the database report its absence.
@@ -232,24 +236,59 @@ impl Control {
         }
     }
 
-    fn write_progress(&mut self) {
-        let said = self.board.take();
-        if said.is_empty() {
+    fn write(&mut self, mut words: Vec<Word>) {
+        if words.is_empty() {
             return;
         }
-        let mut statement = WriteProgress::default();
-        for ((id, attempt), progress) in &said {
-            statement.id.push(id.0);
-            statement.attempt.push(*attempt);
-            statement
-                .progress
-                .push(serde_json::to_string(progress).unwrap_or_else(|_| "null".into()));
-        }
-        if self
-            .ask("writing progress", |connection| statement.run(connection))
-            .is_none()
+        match self
+            .session
+            .run(|connection| control::write(connection, &words))
         {
-            self.board.put_back(said);
+            Ok(written) => self.note(words, written),
+            // One that PostgreSQL refuses must not hold up the others.
+            Err(DbError::Refused(error)) if is_about_data(&error) => {
+                if let [only] = words.as_slice() {
+                    let (id, attempt) = only.key;
+                    tracing::error!(
+                        task.id = %id, task.attempt = attempt, error = &error as &dyn std::error::Error,
+                        "progress or output of a task could not be written and is dropped"
+                    );
+                    self.board.refuse(only.key);
+                    return;
+                }
+                let right = words.split_off(words.len() / 2);
+                self.write(words);
+                self.write(right);
+            }
+            // The loops that can't do without the database report its absence.
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "progress and output could not be written yet"
+                );
+                self.board.put_back(words);
+            }
         }
+    }
+
+    fn note(&mut self, words: Vec<Word>, written: Written) {
+        self.board.written(&words, &written.keys);
+        self.board.forget(written.fenced);
+        let mut room = MakeRoom::default();
+        for word in words.iter().filter(|word| written.keys.contains(&word.key)) {
+            if let Some(chunk) = &word.chunk {
+                room.push(word.key, chunk);
+            }
+        }
+        let most = self.board.limits().most;
+        if let Err(error) = self.session.run(|connection| room.run(connection, most)) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the output of earlier attempts was not shortened; the next attempt does it"
+            );
+        }
+        let is_left = |word: &Word| !written.keys.contains(&word.key);
+        self.board
+            .put_back(words.into_iter().filter(is_left).collect());
     }
 }

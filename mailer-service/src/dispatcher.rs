@@ -339,11 +339,13 @@ impl Dispatcher {
             let begin = tokio::time::Instant::now();
             let verdict = runner::run(&task, &context, limits, &services, &release).await;
             let took = begin.elapsed();
+            let output = context.board.finish(key);
             // Both ends outlive the tasks: the dispatcher and the settler stop after them.
             let _stopping = settle.send(Ended {
                 task,
                 verdict,
                 took,
+                output,
             });
             let _stopping = events.send(Event::SlotFree(lane));
         };

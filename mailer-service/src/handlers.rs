@@ -4,6 +4,7 @@
 mod demo_calculate;
 mod demo_noop;
 mod demo_sleep;
+mod demo_stream;
 mod demo_unreliable;
 mod email_send;
 mod http_request;
@@ -21,7 +22,10 @@ use serde_json::value::RawValue;
 use shared::{
     config::Config,
     fields, for_each_kind,
-    kinds::{DemoCalculate, DemoNoop, DemoSleep, DemoUnreliable, EmailSend, HttpRequest, Kind},
+    kinds::{
+        DemoCalculate, DemoNoop, DemoSleep, DemoStream, DemoUnreliable, EmailSend, HttpRequest,
+        Kind,
+    },
     task::TaskId,
 };
 use tokio::time::Instant;
@@ -83,6 +87,16 @@ impl Context {
     pub fn progress(&self, percent: impl Into<Option<f64>>, note: Option<&str>) {
         self.board
             .report((self.task, self.attempt), percent.into(), note);
+    }
+
+    /// Puts out a piece of text, for those who follow the task (`GET /tasks/{id}/events`). What is emitted between two
+    /// writes, four a second at most, is written and delivered as one.
+    ///
+    /// Waits while `output.buffer_bytes` of this attempt are to be written still, so also while the database is away;
+    /// dropped then, it has emitted a part. Beyond `output.max_bytes` output is cut, and so marked. What was emitted is on
+    /// disk when the task's outcome is; a worker that is killed loses what it had not written.
+    pub async fn emit(&self, text: &str) {
+        self.board.emit((self.task, self.attempt), text).await;
     }
 
     /// Equal on every attempt of a task; for services that recognise repeats.

@@ -119,7 +119,14 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         give_up.clone(),
     )?;
     let identity = Identity::new(Duration::from_secs(config.rescue.lease_s));
-    let common = common(services, registry, acker.clone(), settle, identity.clone());
+    let common = common(
+        config,
+        services,
+        registry,
+        acker.clone(),
+        settle,
+        identity.clone(),
+    );
     let (queues, dispatchers) = spawn_dispatchers(config, &common, &stop)?;
     let registered = Gate::default();
     let beating = CancellationToken::new();
@@ -194,6 +201,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
 }
 
 fn common(
+    config: &Config,
     services: Services,
     registry: Registry,
     acker: Acker,
@@ -206,7 +214,7 @@ fn common(
         acker,
         settle,
         identity,
-        board: Board::default(),
+        board: Board::new((&config.output).into()),
         policies: Policies::default(),
         loads: Loads::default(),
         cancel: CancellationToken::new(),

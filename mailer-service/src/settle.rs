@@ -12,18 +12,24 @@ pub use acker::{Acker, DeliveryRef, Link};
 
 use crate::{
     load::tally::{Done, Tally},
-    queries::settle::Settle,
+    progress::Chunk,
+    queries::{
+        output::{MakeRoom, StoreLast},
+        settle::Settle,
+    },
     registry::Registry,
     task::{Claimed, Verdict},
 };
+use diesel::{Connection, PgConnection, QueryResult};
 use shared::{config::Config, db::Session, outbox::OutboxRow, publisher::Publisher, threads};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 const LARGEST_BATCH: usize = 1024;
 
@@ -34,6 +40,8 @@ pub struct Ended {
     pub verdict: Verdict,
     /// How long the attempt ran.
     pub took: Duration,
+    /// What it put out and is not known to be on disk.
+    pub output: Vec<Chunk>,
 }
 
 /// Who hears of outcomes that were written.
@@ -58,6 +66,7 @@ pub fn spawn(
         session: Session::new(&config.database).by_key(),
         wait: Duration::from_millis(config.worker.settle_wait_ms),
         patience: Duration::from_millis(config.outbox.relay_after_ms.into()),
+        most_output: config.output.max_bytes,
         registry,
         publisher,
         acker,
@@ -72,6 +81,7 @@ struct Settler {
     session: Session,
     wait: Duration,
     patience: Duration,
+    most_output: usize,
     registry: Registry,
     publisher: Publisher,
     acker: Acker,
@@ -123,10 +133,15 @@ impl Settler {
                 messages.push(message);
             }
         }
+        let most_output = self.most_output;
         let settled = match self
             .session
             .run_until(&self.give_up, "settling", |connection| {
-                statement.run(connection)
+                if batch.iter().all(|ended| ended.output.is_empty()) {
+                    statement.run(connection)
+                } else {
+                    settle_with_output(connection, &batch, &statement, most_output)
+                }
             }) {
             Some(Ok(settled)) => settled,
             Some(Err(error)) => return self.split(batch, &error),
@@ -152,6 +167,7 @@ impl Settler {
             let key = (ended.task.id, ended.task.attempt);
             if let Some(cancelled) = settled.get(&(key.0.0, key.1)) {
                 step.log(&ended.task, *cancelled);
+                ended.output.iter().for_each(Chunk::count);
             } else {
                 metrics::counter!("warren_tasks_fenced_total").increment(1);
                 tracing::warn!(task.id = %key.0, task.attempt = key.1, "an outcome came too late: the task had moved on");
@@ -179,6 +195,11 @@ impl Settler {
     /// One outcome whose values PostgreSQL refuses must not hold up the others.
     fn split(&mut self, mut batch: Vec<Ended>, error: &diesel::result::Error) {
         if let [only] = batch.as_mut_slice() {
+            if !only.output.is_empty() {
+                tracing::error!(task.id = %only.task.id, error = error as &dyn std::error::Error, "the last output could not be written with its outcome and is dropped");
+                only.output.clear();
+                return self.settle(batch);
+            }
             tracing::error!(task.id = %only.task.id, error = error as &dyn std::error::Error, "an outcome could not be written");
             if steps::replace_by_failure(only) {
                 self.settle(batch);
@@ -189,4 +210,27 @@ impl Settler {
         self.settle(batch);
         self.settle(right);
     }
+}
+
+/// Whoever sees an outcome finds the last output before it: both are one transaction.
+fn settle_with_output(
+    connection: &mut PgConnection,
+    batch: &[Ended],
+    statement: &Settle,
+    most_output: usize,
+) -> QueryResult<HashMap<(Uuid, i32), bool>> {
+    let mut output = StoreLast::default();
+    let mut room = MakeRoom::default();
+    for ended in batch {
+        let key = (ended.task.id, ended.task.attempt);
+        for chunk in &ended.output {
+            output.push(key, chunk);
+            room.push(key, chunk);
+        }
+    }
+    connection.transaction(|connection| {
+        output.run(connection)?;
+        room.run(connection, most_output)?;
+        statement.run(connection)
+    })
 }

@@ -11,6 +11,9 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
+/// Room for any character, and for some of them in each write.
+const SMALLEST_BUFFER: usize = 64;
+
 const DEFAULTS: &str = include_str!("../../config.default.toml");
 
 #[derive(Debug, Clone, Deserialize)]
@@ -26,6 +29,7 @@ pub struct Config {
     pub outbox: Outbox,
     pub rescue: Rescue,
     pub retention: Retention,
+    pub output: Output,
     pub worker: Worker,
     pub mail: Mail,
     pub outbound: Outbound,
@@ -82,6 +86,8 @@ pub struct Http {
     pub max_body_bytes: usize,
     pub max_wait_s: u64,
     pub max_waiting: usize,
+    pub max_streams: usize,
+    pub stream_heartbeat_s: u64,
     pub max_page: u32,
 }
 
@@ -133,6 +139,13 @@ pub struct Retention {
     pub finished_days: u32,
     pub audit_days: u32,
     pub batch: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    pub max_bytes: usize,
+    pub buffer_bytes: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -334,6 +347,12 @@ impl Config {
         if self.worker.claim_batch == 0 {
             return value("worker.claim_batch", "must be 1 or more");
         }
+        if self.http.stream_heartbeat_s == 0 {
+            return value("http.stream_heartbeat_s", "must be 1 or more");
+        }
+        if self.output.buffer_bytes < SMALLEST_BUFFER {
+            return value("output.buffer_bytes", "must be 64 or more");
+        }
         if self.rescue.lease_s < 2 * self.rescue.heartbeat_s || self.rescue.heartbeat_s == 0 {
             return value(
                 "rescue.lease_s",
@@ -399,6 +418,8 @@ mod tests {
             ("http.listne", "x", "listne"),
             ("http.workers", "two", "http.workers"),
             ("mail.default_from", "nobody", "mail.default_from"),
+            ("http.stream_heartbeat_s", "0", "http.stream_heartbeat_s"),
+            ("output.buffer_bytes", "63", "output.buffer_bytes"),
             ("rescue.heartbeat_s", "10", "rescue.lease_s"),
             ("mail.relays.default.tls", "maybe", "tls"),
         ] {

@@ -7,6 +7,7 @@
 mod demo_calculate;
 mod demo_noop;
 mod demo_sleep;
+mod demo_stream;
 mod demo_unreliable;
 pub mod email_send;
 pub mod http_request;
@@ -14,6 +15,7 @@ pub mod http_request;
 pub use demo_calculate::{DemoCalculate, DemoCalculated, Operation};
 pub use demo_noop::{DemoNoop, DemoNoopDone};
 pub use demo_sleep::{DemoSleep, DemoSlept};
+pub use demo_stream::{DemoStream, DemoStreamed};
 pub use demo_unreliable::{DemoUnreliable, DemoUnreliableDone, FailureClass};
 pub use email_send::{EmailSend, EmailSent};
 pub use http_request::{HttpAnswered, HttpRequest};
@@ -32,7 +34,7 @@ use std::sync::Arc;
 #[macro_export]
 macro_rules! for_each_kind {
     ($then:ident) => {
-        $then! { EmailSend, HttpRequest, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep }
+        $then! { EmailSend, HttpRequest, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, DemoStream }
     };
 }
 

@@ -68,6 +68,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    task_output (task_id, attempt, seq) {
+        task_id -> Uuid,
+        attempt -> Integer,
+        seq -> Integer,
+        text -> Text,
+        truncated -> Bool,
+        at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     api_keys (id) {
         id -> Uuid,
         name -> Text,

@@ -7,6 +7,7 @@
 mod broker;
 mod database;
 mod environment;
+mod events;
 mod wait;
 
 use std::fmt::Write;
@@ -21,6 +22,7 @@ use self::environment::Servers;
 use crate::services::{Management, QueueInfo, QueueMessage};
 
 pub(crate) use broker::observer;
+pub use events::{Event, Events, Item};
 pub use wait::{wait_for, wait_until};
 
 /// How long the broker's management may take to notice a connection.

@@ -2,6 +2,7 @@
 
 pub mod bulk;
 pub mod create;
+pub mod events;
 pub mod filter;
 pub mod list;
 pub mod operate;
@@ -27,6 +28,11 @@ pub fn configure(app: &mut ServiceConfig) {
         Endpoint::at("/tasks/{id}")
             .get(show::show)
             .patch(operate::reschedule)
+            .build(),
+    )
+    .service(
+        Endpoint::at("/tasks/{id}/events")
+            .get(events::follow)
             .build(),
     )
     .service(

@@ -87,6 +87,8 @@ problems! {
         "Nothing was stored. Send the request again after the seconds in Retry-After. accept.queue_capacity and accept.queue_bytes bound what may wait."
     TooManyWaiting = 503 "too-many-waiting" "Too many requests are waiting for tasks"
         "At most http.max_waiting requests may wait with ?wait= at one time. Ask again later, or without ?wait=."
+    TooManyStreams = 503 "too-many-streams" "Too many event streams are open"
+        "At most http.max_streams event streams may be open in one process at one time. Ask again later, ask with ?wait= instead, or raise that key in the service's configuration."
     DatabaseUnavailable = 503 "database-unavailable" "The database can't be reached"
         "Send the request again after the seconds in Retry-After. A POST may have been stored before the database went away, so give it an Idempotency-Key: then repeating it is safe."
     Stopping = 503 "stopping" "The service is stopping"
@@ -103,7 +105,7 @@ impl ProblemType {
     pub const fn retry_after(self) -> Option<u32> {
         match self {
             Self::Overloaded | Self::DatabaseUnavailable | Self::Stopping => Some(1),
-            Self::TooManyWaiting => Some(5),
+            Self::TooManyWaiting | Self::TooManyStreams => Some(5),
             _ => None,
         }
     }

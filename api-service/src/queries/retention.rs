@@ -19,8 +19,8 @@ pub fn forget_keys(connection: &mut PgConnection, hours: u32, limit: i64) -> Que
     .execute(connection)
 }
 
-/// Deletes one batch of tasks that finished more than `days` ago, with their attempts. UNKNOWN ones wait
-/// for a person, however long.
+/// Deletes one batch of tasks that finished more than `days` ago, with their attempts and their output.
+/// UNKNOWN ones wait for a person, however long.
 ///
 /// Ids carry the time of acceptance, so the oldest rows are the first of the primary key.
 pub fn delete_finished(connection: &mut PgConnection, days: u32, limit: u32) -> QueryResult<usize> {
@@ -32,6 +32,8 @@ pub fn delete_finished(connection: &mut PgConnection, days: u32, limit: u32) -> 
             ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
          ), attempts AS (
             DELETE FROM task_attempts USING old WHERE task_attempts.task_id = old.id
+         ), output AS (
+            DELETE FROM task_output USING old WHERE task_output.task_id = old.id
          )
          DELETE FROM tasks USING old WHERE tasks.id = old.id",
     )

@@ -7,8 +7,8 @@ pub use page::{Filter, Page, page};
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, QueryResult, Queryable,
-    RunQueryDsl, Selectable, SelectableHelper,
+    OptionalExtension, PgConnection, QueryDsl, QueryResult, Queryable, RunQueryDsl, Selectable,
+    SelectableHelper,
     deserialize::{self, FromSql, FromSqlRow},
     pg::{Pg, PgValue},
     sql_types::Json,
@@ -77,18 +77,4 @@ pub fn find_with_payload(
         .select((TaskRow::as_select(), tasks::payload))
         .first(connection)
         .optional()
-}
-
-/// Those of the tasks that are not final yet.
-pub fn unfinished(connection: &mut PgConnection, ids: &[Uuid]) -> QueryResult<Vec<Uuid>> {
-    let live: Vec<&str> = Status::ALL
-        .iter()
-        .filter(|status| !status.is_final())
-        .map(|status| status.as_str())
-        .collect();
-    tasks::table
-        .filter(tasks::id.eq_any(ids))
-        .filter(tasks::status.eq_any(live))
-        .select(tasks::id)
-        .load(connection)
 }

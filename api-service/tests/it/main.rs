@@ -5,6 +5,7 @@
 
 mod auth;
 mod emails;
+mod events;
 mod idempotency;
 mod list;
 mod operate;

@@ -111,6 +111,10 @@ fn requests(api: &Api, id: &str, reader: &str) -> Vec<(&'static str, RequestBuil
             "too-many-waiting",
             get(&format!("/api/v1/tasks/{id}?wait=1")),
         ),
+        (
+            "too-many-streams",
+            get(&format!("/api/v1/tasks/{id}/events")),
+        ),
     ]
 }
 
@@ -118,6 +122,7 @@ fn requests(api: &Api, id: &str, reader: &str) -> Vec<(&'static str, RequestBuil
 async fn the_whole_table() {
     let settings = [
         ("http.max_waiting", "0"),
+        ("http.max_streams", "0"),
         ("accept.queue_capacity", "1"),
         ("accept.max_batch", "1"),
         ("http.max_body_bytes", "2000"),

@@ -11,12 +11,16 @@ pub enum Body {
     Mail,
     /// One `demo.noop`.
     Noop,
+    /// One `demo.stream` of [`STREAM_LINES`].
+    Stream,
     /// The mail's body to the echo server.
     Echo,
 }
 
 /// The size of a mail's request body, as in the comparison with the rivals.
 const MAIL_BYTES: usize = 257;
+/// Lines that one `demo.stream` puts out, one every half second.
+pub const STREAM_LINES: usize = 20;
 /// Stands where the number goes.
 const PLACE: &[u8] = b"000000000000";
 
@@ -36,6 +40,11 @@ impl Body {
     fn text(self) -> String {
         if self == Self::Noop {
             return r#"{"kind":"demo.noop","payload":{}}"#.to_owned();
+        }
+        if self == Self::Stream {
+            return format!(
+                r#"{{"kind":"demo.stream","payload":{{"chunks":{STREAM_LINES},"interval_ms":500,"size":64}}}}"#
+            );
         }
         let begin = r#"{"kind":"email.send","payload":{"to":"bench-000000000000@example.com","subject":"Your receipt","text":"Thank you for your order. "#;
         let end = r#""}}"#;

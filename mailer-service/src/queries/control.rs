@@ -1,10 +1,17 @@
 //! What the control thread asks and writes.
 
+use crate::{progress::Word, registry::Key};
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, QueryResult, RunQueryDsl,
-    sql_types::{Array, Integer, Text, Uuid as SqlUuid},
+    result::Error as DieselError,
+    sql_types::{Array, Bool, Integer, Nullable, Text, Uuid as SqlUuid},
 };
-use shared::{schema::tasks::dsl, statement, task::Status};
+use shared::{
+    schema::tasks::dsl,
+    statement,
+    task::{Status, TaskId},
+};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// Those of the running tasks that somebody wants to end, with the attempt that runs.
@@ -18,24 +25,82 @@ pub fn to_cancel(connection: &mut PgConnection, running: &[Uuid]) -> QueryResult
 }
 
 statement! {
-    /// One entry per attempt; what is no longer running keeps what it has. A row that is being settled is passed over.
-    pub struct WriteProgress -> (SqlUuid,) {
+    /// One entry per attempt, with its progress, a piece of its output, or both. Returns those that were written; a row
+    /// that somebody is just changing is passed over.
+    pub struct Write -> (SqlUuid, Integer) {
         id: Array<SqlUuid> = Vec<Uuid>,
         attempt: Array<Integer> = Vec<i32>,
-        progress: Array<Text> = Vec<String>,
+        progress: Array<Nullable<Text>> = Vec<Option<String>>,
+        seq: Array<Nullable<Integer>> = Vec<Option<i32>>,
+        text: Array<Nullable<Text>> = Vec<Option<String>>,
+        truncated: Array<Nullable<Bool>> = Vec<Option<bool>>,
     }
-    "UPDATE tasks AS t SET progress = said.progress::json, updated_at = now()
-     FROM (
-        SELECT tasks.id, said.progress
-        FROM unnest(?, ?, ?) AS said (id, attempt, progress) JOIN tasks ON tasks.id = said.id
+    "WITH held AS (
+        SELECT tasks.id, said.attempt, said.progress, said.seq, said.text, said.truncated
+        FROM unnest(?, ?, ?, ?, ?, ?) AS said (id, attempt, progress, seq, text, truncated)
+        JOIN tasks ON tasks.id = said.id
         WHERE tasks.attempt = said.attempt AND tasks.status = 'PROCESSING'
         FOR UPDATE OF tasks SKIP LOCKED
-     ) AS said
-     WHERE t.id = said.id"
+     ), progressed AS (
+        UPDATE tasks SET progress = held.progress::json, updated_at = now()
+        FROM held WHERE tasks.id = held.id AND held.progress IS NOT NULL
+     ), put_out AS (
+        INSERT INTO task_output (task_id, attempt, seq, text, truncated)
+        SELECT id, attempt, seq, text, truncated FROM held WHERE seq IS NOT NULL
+        ON CONFLICT DO NOTHING
+     )
+     SELECT id, attempt FROM held"
 }
 
-impl WriteProgress {
-    pub fn run(&self, connection: &mut PgConnection) -> QueryResult<usize> {
-        self.execute(connection)
+/// What became of the words of running attempts.
+#[derive(Debug, Default)]
+pub struct Written {
+    pub keys: HashSet<Key>,
+    /// Attempts that have ended or are somebody else's; the rest was passed over, and is to be written again.
+    pub fenced: Vec<Key>,
+}
+
+pub fn write(connection: &mut PgConnection, words: &[Word]) -> QueryResult<Written> {
+    let mut statement = Write::default();
+    for word in words {
+        let (TaskId(id), attempt) = word.key;
+        statement.id.push(id);
+        statement.attempt.push(attempt);
+        let progress = word.progress.as_ref();
+        statement.progress.push(
+            progress
+                .map(serde_json::to_string)
+                .transpose()
+                .map_err(|error| DieselError::SerializationError(Box::new(error)))?,
+        );
+        let chunk = word.chunk.as_ref();
+        statement.seq.push(chunk.map(|chunk| chunk.seq));
+        statement.text.push(chunk.map(|chunk| chunk.text.clone()));
+        statement.truncated.push(chunk.map(|chunk| chunk.truncated));
     }
+    let rows: Vec<(Uuid, i32)> = (&statement).load(connection)?;
+    let mut written = Written {
+        keys: keys(rows),
+        fenced: Vec::new(),
+    };
+    if written.keys.len() < words.len() {
+        let running: Vec<(Uuid, i32)> = dsl::tasks
+            .filter(dsl::id.eq_any(&statement.id))
+            .filter(dsl::status.eq(Status::Processing.as_str()))
+            .select((dsl::id, dsl::attempt))
+            .load(connection)?;
+        let running = keys(running);
+        written.fenced = words
+            .iter()
+            .map(|word| word.key)
+            .filter(|key| !written.keys.contains(key) && !running.contains(key))
+            .collect();
+    }
+    Ok(written)
+}
+
+fn keys(rows: Vec<(Uuid, i32)>) -> HashSet<Key> {
+    rows.into_iter()
+        .map(|(id, attempt)| (TaskId(id), attempt))
+        .collect()
 }

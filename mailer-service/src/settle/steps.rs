@@ -235,6 +235,7 @@ mod tests {
             task,
             verdict,
             took: Duration::ZERO,
+            output: Vec::new(),
         }
     }
 

@@ -12,4 +12,5 @@ mod rescue;
 mod retry;
 mod smtp;
 mod stop;
+mod streams;
 mod world;

@@ -338,17 +338,19 @@ async fn a_task_tells_its_life() {
         events,
         [
             ("accepted", None),
+            ("published", Some(1)),
             ("started", Some(1)),
             ("failed", Some(1)),
+            ("published", Some(2)),
             ("started", Some(2)),
             ("finished", None)
         ],
         "{timeline}"
     );
-    let failed = &timeline["events"][2];
+    let failed = &timeline["events"][3];
     assert_eq!(failed["error"]["code"], "smtp_temporary");
     assert!(failed["next_attempt_at"].is_string() && failed["worker"].is_string());
-    assert_eq!(timeline["events"][4]["status"], "COMPLETED");
+    assert_eq!(timeline["events"][6]["status"], "COMPLETED");
 
     let id = world.accept(&sleep(500.0)).await;
     world.wait_for(&id, "PROCESSING").await;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use shared::{config::Config, db::Session};
 use std::time::Duration;
 use testkit::{
-    harness::TestEnv,
+    harness::{Events, TestEnv},
     inbox::{Inbox, InboxOptions},
 };
 use tokio_util::sync::CancellationToken;
@@ -163,6 +163,27 @@ impl World {
             .await
             .unwrap();
         answer.json().await.unwrap()
+    }
+
+    /// Follows a task, at this replica of the API or another.
+    pub(crate) async fn follow(&self, id: &str, after: &str) -> Events {
+        self.follow_at(&self.url, id, after).await
+    }
+
+    pub(crate) async fn follow_at(&self, url: &str, id: &str, after: &str) -> Events {
+        let request = self.http.get(format!("{url}/tasks/{id}/events"));
+        let request = request
+            .bearer_auth(&self.key)
+            .header("Last-Event-ID", after);
+        Events::of(request.send().await.unwrap())
+    }
+
+    /// Another api-service on the same database and broker, its URL, and what stops it.
+    pub(crate) fn replica(&self) -> (api_service::service::Running, String, CancellationToken) {
+        let stop = CancellationToken::new();
+        let running = api_service::service::start(&self.config, stop.clone()).unwrap();
+        let url = format!("http://{}/api/v1", running.api_addr);
+        (running, url, stop)
     }
 
     /// Waits until the task is in that state, and returns it.

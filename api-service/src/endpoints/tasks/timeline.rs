@@ -1,6 +1,10 @@
 //! `GET /tasks/{id}/timeline`: what happened to a task, in order.
 
-use super::resource::{TaskError, Timestamp};
+mod published;
+
+pub use published::Published;
+
+use super::resource::{Progress, TaskError, Timestamp};
 use crate::{
     app::AppState,
     auth::Reader,
@@ -33,8 +37,14 @@ pub enum Happening {
     Accepted,
     /// The time it was put off to.
     Due,
+    /// Its message was given to RabbitMQ; `confirmed` says whether RabbitMQ has it.
+    Published,
     /// A worker claimed it.
     Started,
+    /// How far the running attempt has come.
+    Progress,
+    /// The latest that an attempt has put out, so far.
+    Output,
     /// An attempt failed.
     Failed,
     /// The worker that ran it died.
@@ -49,9 +59,16 @@ pub enum Happening {
 
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct TimelineEvent {
-    #[schema(value_type = chrono::DateTime<chrono::Utc>)]
-    at: Timestamp,
+    /// Null for `published`, of which only bounds are on record.
+    #[schema(value_type = Option<chrono::DateTime<chrono::Utc>>)]
+    at: Option<Timestamp>,
     event: Happening,
+    #[serde(flatten)]
+    published: Option<Published>,
+    #[serde(flatten)]
+    output: Option<Output>,
+    #[serde(flatten)]
+    progress: Option<Progress>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,6 +90,15 @@ pub struct TimelineEvent {
     status: Option<String>,
 }
 
+/// What an attempt has put out.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Output {
+    chunks: i64,
+    bytes: i64,
+    /// More was put out than `output.max_bytes`, and is not kept.
+    truncated: bool,
+}
+
 /// What happened to a task.
 #[utoipa::path(
     get,
@@ -80,7 +106,7 @@ pub struct TimelineEvent {
     tag = "Tasks",
     operation_id = "getTaskTimeline",
     summary = "What happened to a task",
-    description = "When it was accepted, claimed by whom, how each attempt failed and what came next, what operators did, how it ended. Needs the scope `read`.",
+    description = "When it was accepted and published, claimed by whom, how far it is, how each attempt failed and what came next, what operators did, how it ended. Needs the scope `read`.",
     params(("id" = Uuid, Path, description = "The task's id")),
     responses(
         (status = 200, description = "Its events", body = TaskTimeline),
@@ -105,19 +131,31 @@ pub async fn show(
 }
 
 fn events(timeline: Timeline) -> Vec<TimelineEvent> {
+    let next_attempt = timeline.present.attempt + 1;
     let present = of_present(&timeline);
+    let outputs = timeline.outputs.iter().map(of_output);
     let deeds = timeline.deeds.into_iter().map(of_deed);
     let attempts = timeline.attempts.into_iter().flat_map(of_attempt);
     // Of what happened in one moment, the task's end comes last.
-    let mut events: Vec<_> = deeds.chain(attempts).chain(present).collect();
-    events.sort_by_key(|event| event.at.0);
-    events
+    let mut events: Vec<_> = outputs
+        .chain(deeds)
+        .chain(attempts)
+        .chain(present)
+        .collect();
+    events.sort_by_key(|event| event.at.map(|at| at.0));
+    published::with_messages(
+        events,
+        timeline.message.map(|message| (next_attempt, message)),
+    )
 }
 
 fn event(at: DateTime<Utc>, event: Happening) -> TimelineEvent {
     TimelineEvent {
-        at: Timestamp(at),
+        at: Some(Timestamp(at)),
         event,
+        published: None,
+        output: None,
+        progress: None,
         attempt: None,
         worker: None,
         error: None,
@@ -125,6 +163,18 @@ fn event(at: DateTime<Utc>, event: Happening) -> TimelineEvent {
         action: None,
         by: None,
         status: None,
+    }
+}
+
+fn of_output(output: &timeline::Output) -> TimelineEvent {
+    TimelineEvent {
+        attempt: Some(output.attempt),
+        output: Some(Output {
+            chunks: output.chunks,
+            bytes: output.bytes,
+            truncated: output.truncated,
+        }),
+        ..event(output.at, Happening::Output)
     }
 }
 
@@ -144,6 +194,18 @@ fn of_present(timeline: &Timeline) -> Vec<TimelineEvent> {
             attempt: Some(present.attempt),
             worker: present.worker.clone(),
             ..event(started_at, Happening::Started)
+        });
+    }
+    let progress = present
+        .progress
+        .as_ref()
+        .filter(|_| present.status == Status::Processing.as_str())
+        .and_then(|json| serde_json::from_str(&json.0).ok());
+    if let Some(progress) = progress {
+        events.push(TimelineEvent {
+            attempt: Some(present.attempt),
+            progress: Some(progress),
+            ..event(present.updated_at, Happening::Progress)
         });
     }
     if let Some(finished_at) = present.finished_at {
