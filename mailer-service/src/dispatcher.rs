@@ -8,6 +8,7 @@ use crate::{
     handlers::{Context, Services},
     heartbeat::Identity,
     lanes::{self, PerLane},
+    point::{Point, Recorder},
     progress::Board,
     queries::claim::{self, Claim, Claims},
     registry::{Begin, Registry},
@@ -33,6 +34,7 @@ use std::{
 };
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 /// RabbitMQ closes a channel whose delivery is not acknowledged for 30 minutes; a task that may run longer
 /// than this is acknowledged right after its claim, and its lease alone protects it.
@@ -58,6 +60,7 @@ pub struct Common {
     pub settle: Sender<Ended>,
     pub identity: Identity,
     pub board: Board,
+    pub recorder: Recorder,
     /// Cancels every running task.
     pub cancel: CancellationToken,
     /// Drops every running task and gives it back.
@@ -183,12 +186,11 @@ impl Dispatcher {
             return false;
         }
         let worker = self.common.identity.get();
-        let statement = Claim {
+        let statement = Claim::new(
             worker,
-            id: batch.iter().map(|(envelope, _)| envelope.id.0).collect(),
-            attempt: batch.iter().map(|(envelope, _)| envelope.attempt).collect(),
-            worker_again: worker,
-        };
+            batch.iter().map(|(envelope, _)| envelope.id.0).collect(),
+            batch.iter().map(|(envelope, _)| envelope.attempt).collect(),
+        );
         let claims = match self
             .session
             .run_until(&self.stop, "claiming", |connection| {
@@ -206,7 +208,7 @@ impl Dispatcher {
         metrics::counter!("warren_tasks_expired_total").increment(claims.expired.len() as u64);
         self.drop_unclaimed(batch, &claims);
         for task in claims.claimed {
-            self.start(task);
+            self.start(task, worker);
         }
         true
     }
@@ -256,7 +258,7 @@ impl Dispatcher {
         self.common.acker.settled(dropped);
     }
 
-    fn start(&self, task: Claimed) {
+    fn start(&self, task: Claimed, worker: Uuid) {
         let key = (task.id, task.attempt);
         let limits = task.limits();
         if limits.hard > LONG {
@@ -276,6 +278,7 @@ impl Dispatcher {
             cancelled: self.common.registry.cancel_token(key),
             lease: self.common.identity.clone(),
             board: self.common.board.clone(),
+            point: Point::of(&task, worker, &self.common.recorder),
         };
         let (services, release) = (
             Arc::clone(&self.common.services),

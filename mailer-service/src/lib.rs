@@ -7,6 +7,7 @@ pub mod handlers;
 pub mod heartbeat;
 pub mod http;
 pub mod lanes;
+pub mod point;
 pub mod progress;
 pub mod queries;
 pub mod registry;

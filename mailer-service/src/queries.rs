@@ -2,5 +2,6 @@
 
 pub mod claim;
 pub mod control;
+pub mod point;
 pub mod settle;
 pub mod workers;

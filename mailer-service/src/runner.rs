@@ -54,16 +54,33 @@ async fn limited(
                 // The panic's text may hold anything, so it goes to the log's panic hook only.
                 Err(_) => Verdict::Failed(TaskError::Fail(Failure::new("panic", "the handler panicked"))),
             },
-            () = release.cancelled() => return Verdict::Dropped,
-            () = &mut hard => return Verdict::Failed(TaskError::Retry(Failure::new(
-                "time_limit",
-                format!("the attempt took longer than its hard limit of {:?}", limits.hard),
-            ))),
+            () = release.cancelled() => return if context.point.is_ahead() {
+                Verdict::Released
+            } else {
+                Verdict::Dropped
+            },
+            () = &mut hard => return Verdict::Failed(too_long(context, limits)),
             () = &mut soft, if !warned => {
                 warned = true;
                 context.cancelled.cancel();
             }
         }
+    }
+}
+
+fn too_long(context: &Context, limits: Limits) -> TaskError {
+    let failure = Failure::new(
+        "time_limit",
+        format!(
+            "the attempt took longer than its hard limit of {:?}",
+            limits.hard
+        ),
+    );
+    // Dropped half-way, it may have had its effect.
+    if context.point.is_passed() {
+        TaskError::Unclear(failure)
+    } else {
+        TaskError::Retry(failure)
     }
 }
 
@@ -88,6 +105,7 @@ mod tests {
             cancelled: CancellationToken::new(),
             lease: Identity::new(Duration::from_secs(15)),
             board: crate::progress::Board::default(),
+            point: crate::point::Point::default(),
         }
     }
 

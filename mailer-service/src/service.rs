@@ -8,6 +8,7 @@ use crate::{
     handlers::Services,
     heartbeat::{self, Identity},
     http::{self, Health},
+    point::Recorder,
     progress::Board,
     registry::Registry,
     settle::{self, Acker},
@@ -96,6 +97,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         give_up.clone(),
     )?;
     let identity = Identity::new(Duration::from_secs(config.rescue.lease_s));
+    let (recorder, recording) = Recorder::spawn(config)?;
     let common = Common {
         services: Arc::new(Services { mail }),
         registry,
@@ -103,6 +105,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         settle,
         identity: identity.clone(),
         board: Board::default(),
+        recorder,
         cancel: CancellationToken::new(),
         release: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -158,8 +161,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         }
         let services = Arc::clone(&common.services);
         finish_tasks(common, grace).await;
-        // The settler ends when the last task has dropped its sender.
-        settle_rest(settling, &give_up).await;
+        settle_rest(settling, recording, &give_up).await;
         let _acked = tokio::time::timeout(Duration::from_secs(5), acker.flush()).await;
         close.cancel();
         if let Some(consumer) = consumer {
@@ -269,8 +271,13 @@ async fn finish_tasks(common: Common, grace: Duration) {
     let _dropped = tokio::time::timeout(Duration::from_secs(2), common.tasks.wait()).await;
 }
 
-/// Outcomes that can't be written now, because the database is away, are left to the reaper.
-async fn settle_rest(settling: JoinHandle<()>, give_up: &CancellationToken) {
+/// Both threads end when the last task has dropped its senders. Outcomes that can't be written now, because the database
+/// is away, are left to the reaper.
+async fn settle_rest(
+    settling: JoinHandle<()>,
+    recording: JoinHandle<()>,
+    give_up: &CancellationToken,
+) {
     let joined = threads::join(settling);
     tokio::pin!(joined);
     if tokio::time::timeout(LAST_SETTLEMENT, &mut joined)
@@ -281,4 +288,5 @@ async fn settle_rest(settling: JoinHandle<()>, give_up: &CancellationToken) {
         give_up.cancel();
         joined.await;
     }
+    threads::join(recording).await;
 }

@@ -31,6 +31,7 @@ struct Stranded {
     started_at: Option<DateTime<Utc>>,
     traceparent: Option<String>,
     cancel_requested_at: Option<DateTime<Utc>>,
+    may_have_acted: bool,
 }
 
 #[derive(Insertable)]
@@ -124,6 +125,7 @@ fn stranded(connection: &mut PgConnection, limit: i64) -> QueryResult<Vec<Strand
             tasks::started_at,
             tasks::traceparent,
             tasks::cancel_requested_at,
+            dsl::sql::<diesel::sql_types::Bool>("tasks.point_of_no_return_at IS NOT NULL"),
         ))
         .for_update()
         .skip_locked()
@@ -132,10 +134,13 @@ fn stranded(connection: &mut PgConnection, limit: i64) -> QueryResult<Vec<Strand
 
 fn next_status(task: &Stranded) -> Status {
     match OnWorkerLost::parse(&task.on_worker_lost) {
-        Some(OnWorkerLost::Hold) => Status::Unknown,
+        Some(OnWorkerLost::Hold) if task.may_have_acted => Status::Unknown,
         _ if task.cancel_requested_at.is_some() => Status::Cancelled,
-        Some(OnWorkerLost::Retry) if task.attempt < task.max_attempts => Status::Retrying,
-        Some(OnWorkerLost::Retry | OnWorkerLost::Fail) | None => Status::Failed,
+        // What is to be held and has not acted can't be repeated by another attempt.
+        Some(OnWorkerLost::Retry | OnWorkerLost::Hold) if task.attempt < task.max_attempts => {
+            Status::Retrying
+        }
+        Some(_) | None => Status::Failed,
     }
 }
 
