@@ -62,6 +62,18 @@ impl Point {
         })))
     }
 
+    /// Of a task that asks to be held.
+    #[cfg(test)]
+    pub(crate) fn for_tests(passed: bool) -> Self {
+        let (recorder, _) = channel();
+        Self(Some(Arc::new(Held {
+            key: (TaskId::now(), 1),
+            worker: Uuid::now_v7(),
+            recorder: Recorder(recorder),
+            passed: AtomicBool::new(passed),
+        })))
+    }
+
     /// The task asks to be held, and nothing was done yet that can't be taken back.
     pub fn is_ahead(&self) -> bool {
         self.held().is_some_and(|passed| !passed)
@@ -193,5 +205,63 @@ impl Recording {
             let _gone = request.answer.send(granted);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::task::{Lane, Queue};
+
+    fn task(kind: &str, on_worker_lost: OnWorkerLost) -> Claimed {
+        Claimed {
+            id: TaskId::now(),
+            attempt: 1,
+            max_attempts: 3,
+            forgiven: 0,
+            kind: kind.into(),
+            queue: Queue::Work,
+            lane: Lane::Normal,
+            payload: "{}".into(),
+            on_worker_lost,
+            run_at: None,
+            started_at: None,
+            traceparent: None,
+            soft_limit_s: None,
+            hard_limit_s: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn only_held_tasks_of_kinds_that_say_it_wait_for_the_record() {
+        let (sender, asked) = channel();
+        let recorder = Recorder(sender);
+        let of = |kind, policy| Point::of(&task(kind, policy), Uuid::now_v7(), &recorder);
+        for policy in [OnWorkerLost::Retry, OnWorkerLost::Fail] {
+            let point = of("email.send", policy);
+            assert!(!point.is_ahead() && !point.is_passed());
+            point.pass().await.unwrap();
+        }
+        for claimed in ["demo.sleep", "of.tomorrow"] {
+            let point = of(claimed, OnWorkerLost::Hold);
+            assert!(point.is_passed(), "{claimed}");
+            point.pass().await.unwrap();
+        }
+        assert!(asked.try_recv().is_err());
+
+        let answers = std::thread::spawn(move || {
+            for granted in [false, true] {
+                let request = asked.recv().unwrap();
+                request.answer.send(granted).unwrap();
+            }
+        });
+        let point = of("email.send", OnWorkerLost::Hold);
+        assert_eq!(point.pass().await, Err(TaskError::Interrupted));
+        assert!(point.is_ahead());
+        point.pass().await.unwrap();
+        assert!(point.is_passed());
+        answers.join().unwrap();
+        // Once is enough; nobody would answer now.
+        point.pass().await.unwrap();
     }
 }

@@ -147,6 +147,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_asks_to_be_held_goes_by_its_point_of_no_return() {
+        let release = CancellationToken::new();
+        release.cancel();
+        for (passed, stopped, late) in [(false, "Released", "Retry"), (true, "Dropped", "Unclear")]
+        {
+            let context = Context {
+                point: crate::point::Point::for_tests(passed),
+                ..self::context()
+            };
+            let verdict = limited(pending(), &context, LIMITS, &release).await;
+            assert_eq!(format!("{verdict:?}"), stopped);
+            let verdict = limited(pending(), &context, LIMITS, &CancellationToken::new()).await;
+            assert!(
+                format!("{verdict:?}").starts_with(&format!("Failed({late}")),
+                "{verdict:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_interrupted_by_its_soft_limit_has_failed() {
         let context = context();
         let interrupted = async {
