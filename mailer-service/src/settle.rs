@@ -15,6 +15,8 @@ use crate::{
     registry::Registry,
     task::{Claimed, Verdict},
 };
+use chrono::{DateTime, Utc};
+use rand::Rng;
 use shared::{config::Config, db::Session, outbox::OutboxRow, publisher::Publisher, threads};
 use std::{
     collections::HashSet,
@@ -31,6 +33,37 @@ const LARGEST_BATCH: usize = 1024;
 pub struct Ended {
     pub task: Claimed,
     pub verdict: Verdict,
+}
+
+/// What a batch leads to: the statement that writes it, and the messages that this makes true.
+pub struct Plan<'a> {
+    steps: Vec<steps::Step<'a>>,
+    pub statement: Settle,
+    pub messages: Vec<OutboxRow>,
+}
+
+impl<'a> Plan<'a> {
+    /// `patience` is how long the publisher has before the relay takes over.
+    pub fn of(
+        batch: &'a [Ended],
+        now: DateTime<Utc>,
+        patience: Duration,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let mut plan = Self {
+            steps: batch.iter().map(|ended| steps::next(ended, rng)).collect(),
+            statement: Settle::default(),
+            messages: Vec::new(),
+        };
+        for (ended, step) in batch.iter().zip(&plan.steps) {
+            step.push(&ended.task, &mut plan.statement);
+            if let Some(message) = step.message(&ended.task, now, patience) {
+                plan.statement.push_message(&message);
+                plan.messages.push(message);
+            }
+        }
+        plan
+    }
 }
 
 /// Starts the settling thread. It ends when every sender is gone and all is written, or at `give_up`.
@@ -93,29 +126,17 @@ impl Settler {
 
     fn settle(&mut self, batch: Vec<Ended>) {
         let begin = Instant::now();
-        let mut statement = Settle::default();
-        let mut messages: Vec<OutboxRow> = Vec::new();
-        let mut rng = rand::rng();
-        let now = chrono::Utc::now();
-        let steps: Vec<_> = batch
-            .iter()
-            .map(|ended| steps::next(ended, &mut rng))
-            .collect();
-        for (ended, step) in batch.iter().zip(&steps) {
-            let message = step.message(&ended.task, now, self.patience);
-            step.push(&ended.task, &mut statement);
-            if let Some(message) = message {
-                statement.push_message(&message);
-                messages.push(message);
-            }
-        }
+        let plan = Plan::of(&batch, Utc::now(), self.patience, &mut rand::rng());
         let settled = match self
             .session
             .run_until(&self.give_up, "settling", |connection| {
-                statement.run(connection)
+                plan.statement.run(connection)
             }) {
             Some(Ok(settled)) => settled,
-            Some(Err(error)) => return self.split(batch, &error),
+            Some(Err(error)) => {
+                drop(plan);
+                return self.split(batch, &error);
+            }
             // The process ends: nothing is acknowledged, and the reaper finds these tasks.
             None => return,
         };
@@ -130,6 +151,11 @@ impl Settler {
             .filter(|(_, cancelled)| !**cancelled)
             .map(|((id, _), _)| *id)
             .collect();
+        let Plan {
+            steps,
+            mut messages,
+            ..
+        } = plan;
         messages.retain(|message| going_on.contains(&message.task_id));
         self.publisher.offer(messages);
         let mut deliveries = Vec::with_capacity(batch.len());

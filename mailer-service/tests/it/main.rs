@@ -6,6 +6,7 @@
 mod broker;
 mod database;
 mod life;
+mod model;
 mod operate;
 mod rescue;
 mod retry;

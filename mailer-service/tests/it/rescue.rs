@@ -98,9 +98,9 @@ async fn a_mail_is_on_record_before_it_can_be_sent() {
         )
         .await;
     world.start_mailer();
-    let hold = json!({"on_worker_lost": "hold"});
+    let terms = json!({"on_worker_lost": "hold"});
     let other = world.mail("other@example.com", json!({})).await;
-    let held = world.mail("ada@example.com", hold).await;
+    let held = world.mail("ada@example.com", terms).await;
     world.wait_for(&other, "COMPLETED").await;
     world.wait_for(&held, "PROCESSING").await;
     let waits = "select count(*) from tasks where point_of_no_return_at is not null";
