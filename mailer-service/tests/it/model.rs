@@ -39,10 +39,11 @@ enum Op {
     Lose(At),
     /// The broker loses its data.
     Wipe,
-    /// An attempt does its work, if it may.
+    /// An attempt does its work, if it may; in vain, as when a relay takes no mail.
     Act {
         worker: At,
         attempt: At,
+        in_vain: bool,
     },
     Settle {
         worker: At,
@@ -134,14 +135,15 @@ fn op() -> impl Strategy<Value = Op> {
         3 => at().prop_map(Op::Duplicate),
         1 => at().prop_map(Op::Lose),
         1 => Just(Op::Wipe),
-        16 => (at(), at()).prop_map(|(worker, attempt)| Op::Act { worker, attempt }),
-        16 => (at(), ends, answer())
+        16 => (at(), at(), prop::bool::weighted(0.3))
+            .prop_map(|(worker, attempt, in_vain)| Op::Act { worker, attempt, in_vain }),
+        12 => (at(), ends, answer())
             .prop_map(|(worker, ends, answer)| Op::Settle { worker, ends, answer }),
         3 => at().prop_map(Op::Crash),
         1 => at().prop_map(Op::Stop),
         4 => Just(Op::Start),
         2 => at().prop_map(Op::Beat),
-        5 => at().prop_map(Op::Declare),
+        6 => at().prop_map(Op::Declare),
         6 => (1..4_u8).prop_map(Op::Rescue),
         3 => (at(), any::<bool>()).prop_map(|(task, useful)| Op::Elapse { task, useful }),
         3 => Just(Op::Promote),

@@ -13,8 +13,8 @@ use uuid::Uuid;
 pub(super) type Outcome = Result<Done, TestCaseError>;
 
 /// More at once would only make histories less likely to be of interest.
-const MOST_TASKS: usize = 6;
-const MOST_WORKERS: usize = 4;
+const MOST_TASKS: usize = 5;
+const MOST_WORKERS: usize = 3;
 /// In so many rounds everything must come to its end: a task has three attempts, and those of its replays.
 const ROUNDS: u32 = 20;
 
@@ -75,7 +75,11 @@ impl<'c> Machine<'c> {
                 }
             }
             Op::Wipe => self.wipe(),
-            Op::Act { worker, attempt } => self.act(*worker, *attempt),
+            Op::Act {
+                worker,
+                attempt,
+                in_vain,
+            } => self.act(*worker, *attempt, *in_vain),
             Op::Settle {
                 worker,
                 ends,
@@ -141,50 +145,81 @@ impl<'c> Machine<'c> {
         at.of(self.now.len()).map(|place| self.now[place].id)
     }
 
-    /// Every worker dies, and a new one does all that is left, while nothing is lost any more.
+    /// Every worker is taken for dead, and a new one does all that is left, while nothing is lost any more. Those that
+    /// were only frozen wake when they like.
     pub(super) fn run_out(&mut self) -> Result<(), TestCaseError> {
-        const FIRST: At = At(0);
-        while !self.workers.is_empty() {
-            self.step(&Op::Crash(FIRST))?;
-            self.step(&Op::Declare(FIRST))?;
+        for place in (0..self.workers.len()).rev() {
+            self.step(&Op::Declare(at(place)))?;
         }
         self.step(&Op::Rescue(u8::MAX))?;
-        self.step(&Op::Start)?;
+        let frozen = self.workers.len();
+        if frozen.is_multiple_of(2) {
+            self.wake(frozen)?;
+        }
+        self.start();
         // Where no message was lost, nobody needs to look for one.
         let is_missing = !self.record.missing.is_empty();
         for _ in 0..ROUNDS {
             if self.now.iter().all(|task| task.status.is_final()) {
                 break;
             }
-            for place in 0..MOST_TASKS {
-                let task = At(u8::try_from(place).unwrap());
-                self.step(&Op::Elapse {
-                    task,
-                    useful: false,
-                })?;
+            for place in 0..self.now.len() {
+                let (task, useful) = (at(place), false);
+                self.step(&Op::Elapse { task, useful })?;
             }
             self.step(&Op::Promote)?;
             if is_missing {
                 self.step(&Op::Requeue)?;
             }
             self.step(&Op::Publish(vec![Fate::Confirmed; 100]))?;
-            while !self.queue.is_empty() {
-                self.step(&Op::Deliver {
-                    worker: FIRST,
-                    messages: vec![FIRST],
-                    claim: Answer::Comes,
-                })?;
-                self.step(&Op::Act {
-                    worker: FIRST,
-                    attempt: FIRST,
-                })?;
-                self.step(&Op::Settle {
-                    worker: FIRST,
-                    ends: vec![(FIRST, 0)],
-                    answer: Answer::Comes,
-                })?;
+            self.take_all(at(frozen))?;
+            // By now others have what they run.
+            self.wake(frozen)?;
+            while !self.workers[frozen].running.is_empty() {
+                self.finish_one(at(frozen))?;
             }
         }
+        self.wake(frozen)?;
         self.record.check_end(&self.now)
     }
+
+    /// Has one worker claim everything there is a message for.
+    fn take_all(&mut self, worker: At) -> Result<(), TestCaseError> {
+        while !self.queue.is_empty() {
+            self.step(&Op::Deliver {
+                worker,
+                messages: vec![at(0)],
+                claim: Answer::Comes,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Has the first so many workers do and say what they still can.
+    fn wake(&mut self, frozen: usize) -> Result<(), TestCaseError> {
+        for place in 0..frozen {
+            while !self.workers[place].running.is_empty() {
+                self.finish_one(at(place))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_one(&mut self, worker: At) -> Result<(), TestCaseError> {
+        let attempt = at(0);
+        self.step(&Op::Act {
+            worker,
+            attempt,
+            in_vain: false,
+        })?;
+        self.step(&Op::Settle {
+            worker,
+            ends: vec![(attempt, 0)],
+            answer: Answer::Comes,
+        })
+    }
+}
+
+fn at(place: usize) -> At {
+    At(u8::try_from(place).unwrap())
 }

@@ -19,13 +19,18 @@ type Law = Result<(), TestCaseError>;
 pub(super) type Key = (Uuid, i32);
 
 statement! {
-    struct All -> (SqlUuid, Text, Integer, Nullable<SqlUuid>, Bool, Bool, Bool) {}
-    "SELECT id, status, attempt, worker_id, finished_at IS NOT NULL, due_at IS NOT NULL, on_worker_lost = 'hold'
+    struct All -> (SqlUuid, Text, Integer, Nullable<SqlUuid>, Bool, Bool, Bool, Bool) {}
+    "SELECT id, status, attempt, worker_id, finished_at IS NOT NULL, due_at IS NOT NULL, on_worker_lost = 'hold',
+        (point_of_no_return_at IS NOT NULL) = (on_worker_lost = 'hold' AND kind = 'demo.noop')
      FROM tasks ORDER BY id"
 }
 
 /// A task's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own"
+)]
 pub(super) struct Seen {
     pub(super) id: Uuid,
     pub(super) status: Status,
@@ -34,22 +39,33 @@ pub(super) struct Seen {
     is_finished: bool,
     is_due_later: bool,
     is_to_be_held: bool,
+    /// Its point of no return stands as a claim leaves it.
+    is_as_claimed: bool,
 }
 
 impl Seen {
     pub(super) fn all(connection: &mut PgConnection) -> Vec<Self> {
-        type Row = (Uuid, String, i32, Option<Uuid>, bool, bool, bool);
+        type Row = (Uuid, String, i32, Option<Uuid>, bool, bool, bool, bool);
         let rows: Vec<Row> = (&All {}).load(connection).unwrap();
-        let seen =
-            |(id, status, attempt, worker, is_finished, is_due_later, is_to_be_held): Row| Self {
-                id,
-                status: Status::parse(&status).unwrap(),
-                attempt,
-                worker,
-                is_finished,
-                is_due_later,
-                is_to_be_held,
-            };
+        let seen = |(
+            id,
+            status,
+            attempt,
+            worker,
+            is_finished,
+            is_due_later,
+            is_to_be_held,
+            is_as_claimed,
+        ): Row| Self {
+            id,
+            status: Status::parse(&status).unwrap(),
+            attempt,
+            worker,
+            is_finished,
+            is_due_later,
+            is_to_be_held,
+            is_as_claimed,
+        };
         rows.into_iter().map(seen).collect()
     }
 
@@ -193,7 +209,7 @@ pub(super) fn check_running(tasks: &[Seen], alive: &HashSet<Uuid>, workers: &[Wo
 fn may_become(was: &Seen, is: &Seen, done: &Done, alive: &HashSet<Uuid>) -> bool {
     let by = |who: Option<Uuid>| who == Some(was.id);
     match (was.status, is.status) {
-        (Pending | Retrying, Processing) => done.claimed.contains(&is.key()),
+        (Pending | Retrying, Processing) => done.claimed.contains(&is.key()) && is.is_as_claimed,
         (Pending | Retrying, Expired) => done.expired.contains(&was.id),
         (Processing, Pending | Retrying | Completed | Failed | Cancelled | Unknown) => {
             let is_lost = done.rescued && was.worker.is_some_and(|id| !alive.contains(&id));

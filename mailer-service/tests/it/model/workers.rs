@@ -36,6 +36,8 @@ pub(super) struct Running {
     worker: Uuid,
     /// Not yet acknowledged.
     pub(super) delivery: Option<Key>,
+    /// It has passed its point of no return.
+    passed: bool,
     /// It has had its effect.
     acted: bool,
     /// It was told not to have it.
@@ -55,7 +57,7 @@ impl Running {
 
     /// As the runner has it.
     fn dropped(&self) -> Verdict {
-        if self.is_held_back() && !self.acted {
+        if self.is_held_back() && !self.passed {
             Verdict::Released
         } else {
             Verdict::Dropped
@@ -146,6 +148,7 @@ impl Machine<'_> {
         let running = claims.claimed.into_iter().map(|task| Running {
             worker: id,
             delivery: Some((task.id.0, task.attempt)),
+            passed: false,
             acted: false,
             refused: false,
             task,
@@ -160,7 +163,7 @@ impl Machine<'_> {
         Ok(done)
     }
 
-    pub(super) fn act(&mut self, worker: At, attempt: At) {
+    pub(super) fn act(&mut self, worker: At, attempt: At, in_vain: bool) {
         let Some(place) = self.living(worker) else {
             return;
         };
@@ -169,7 +172,7 @@ impl Machine<'_> {
             return;
         };
         let running = &mut all[at];
-        if running.acted || running.refused {
+        if running.passed || running.refused {
             return;
         }
         let (id, attempt) = running.key();
@@ -182,8 +185,9 @@ impl Machine<'_> {
             let passed = statement.run(self.connection).unwrap();
             running.refused = !passed.contains(&(id, attempt));
         }
-        if !running.refused {
-            running.acted = true;
+        running.passed = !running.refused;
+        running.acted = running.passed && !in_vain;
+        if running.acted {
             *self.record.effects.entry(id).or_default() += 1;
         }
     }
@@ -223,6 +227,11 @@ impl Machine<'_> {
         let mut rng = StdRng::seed_from_u64(0);
         let plan = Plan::of(&batch, Utc::now(), Duration::ZERO, &mut rng);
         let settled = plan.statement.run(self.connection).unwrap();
+        let asked = |key: &Key| {
+            let mut batch = batch.iter();
+            batch.any(|ended| (ended.task.id.0, ended.task.attempt) == *key)
+        };
+        prop_assert!(settled.keys().all(asked), "not ours: {settled:?}");
         if answer == Answer::Lost {
             let again = plan.statement.run(self.connection).unwrap();
             prop_assert!(again.is_empty(), "settled again: {again:?}");
