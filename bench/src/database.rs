@@ -114,12 +114,13 @@ impl Database {
         Ok(rows.into_iter().map(|row| (row.id, row.status)).collect())
     }
 
-    /// Attempts that are on record as lost or failed and whose outcome was written all the same: none, if the fence
-    /// holds.
+    /// Attempts that are on record as lost or failed and whose outcome was written all the same, not by a person: none,
+    /// if the fence holds.
     pub async fn unfenced(&self) -> Result<u64> {
         self.number(
             "SELECT count(*) AS value FROM tasks JOIN task_attempts ON task_id = id
-             WHERE tasks.attempt = task_attempts.attempt AND status = 'COMPLETED'",
+             WHERE tasks.attempt = task_attempts.attempt AND status = 'COMPLETED' AND NOT EXISTS (
+                SELECT 1 FROM audit_log WHERE audit_log.task_id = tasks.id AND action = 'task.resolve.completed')",
         )
         .await
     }

@@ -10,7 +10,7 @@ use testkit::stack::Service;
 use uuid::Uuid;
 
 use super::verdict::Verdict;
-use crate::load::{ENDLESS, Load, Plan, Tally};
+use crate::load::{Body, ENDLESS, Load, Plan, Tally};
 use crate::rig::{POLL, Rig};
 
 /// Connections of a load that goes on during a fault, and the pause of each between two requests: about 300
@@ -24,11 +24,15 @@ const DIALOGUES: u64 = 16;
 pub struct Case<'a> {
     pub rig: &'a mut Rig,
     until: Instant,
+    body: Body,
     load: Option<Load>,
+    /// Tasks that were not asked for by a load.
+    single: Vec<Uuid>,
     tallies: Vec<Tally>,
     recovered: Option<DateTime<Utc>>,
     in_flight: u64,
     may_err: bool,
+    may_cancel: bool,
     most_attempts: Option<u64>,
     failures: Vec<String>,
     notes: Vec<String>,
@@ -39,11 +43,14 @@ impl<'a> Case<'a> {
         Self {
             rig,
             until: Instant::now() + limit,
+            body: Body::Mail,
             load: None,
+            single: Vec::new(),
             tallies: Vec::new(),
             recovered: None,
             in_flight: 0,
             may_err: false,
+            may_cancel: false,
             most_attempts: None,
             failures: Vec::new(),
             notes: Vec::new(),
@@ -56,6 +63,19 @@ impl<'a> Case<'a> {
 
     pub fn note(&mut self, note: String) {
         self.notes.push(note);
+    }
+
+    /// The mails from now on ask to be held when their worker dies.
+    pub fn hold(&mut self) {
+        self.body = Body::HeldMail;
+    }
+
+    /// Has one task accepted.
+    pub async fn accept(&mut self, task: &Value) -> Result<()> {
+        let task = self.rig.post("/tasks", task).await?;
+        let id = task["id"].as_str().context("a task without an id")?;
+        self.single.push(id.parse()?);
+        Ok(())
     }
 
     /// Has so many mails accepted and confirmed by the broker while no mailer runs.
@@ -72,9 +92,11 @@ impl<'a> Case<'a> {
         self.start_load(ENDLESS, PAUSE)
     }
 
-    fn start_load(&mut self, requests: u64, pause: Duration) -> Result<()> {
+    /// Asks for so many mails, each connection pausing between two requests.
+    pub fn start_load(&mut self, requests: u64, pause: Duration) -> Result<()> {
         let left = self.until.saturating_duration_since(Instant::now());
         self.load = Some(Load::start(Plan {
+            body: self.body,
             requests,
             pause,
             keep_ids: true,
@@ -93,6 +115,11 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
+    /// Whether the load still has requests to make.
+    pub fn is_loading(&self) -> bool {
+        self.load.as_ref().is_some_and(|load| !load.is_over())
+    }
+
     /// Waits until so many more requests were answered 202.
     pub async fn wait_for_acceptances(&self, more: u64) -> Result<()> {
         let load = self.load.as_ref().context("no load runs")?;
@@ -103,6 +130,17 @@ impl<'a> Case<'a> {
                     "only {} of {more} further requests were accepted in time",
                     load.accepted() - before
                 );
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until no task waits or runs.
+    pub async fn wait_until_all_is_final(&self) -> Result<()> {
+        while self.rig.database.has_live_tasks().await? {
+            if Instant::now() > self.until {
+                bail!("some tasks still wait or run");
             }
             tokio::time::sleep(POLL).await;
         }
@@ -146,13 +184,19 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Notes what may be repeated: mails at the sink whose success is not on record, and those on the wire.
-    pub async fn note_in_flight(&mut self) -> Result<()> {
+    /// How many mails may be with the sink without their success being on record, of a mailer that was just struck: those
+    /// that are there, and those on the wire.
+    pub async fn in_flight(&self) -> Result<u64> {
         // What it had sent to PostgreSQL when it was struck is still carried out.
         tokio::time::sleep(POLL * 10).await;
         let recorded = self.rig.database.completed().await?;
         let sent = self.rig.sink.count().await?;
-        self.in_flight = sent.saturating_sub(recorded) + DIALOGUES;
+        Ok(sent.saturating_sub(recorded) + DIALOGUES)
+    }
+
+    /// Notes what may be repeated.
+    pub async fn note_in_flight(&mut self) -> Result<()> {
+        self.in_flight += self.in_flight().await?;
         Ok(())
     }
 
@@ -164,6 +208,11 @@ impl<'a> Case<'a> {
     /// The fault takes away what accepting needs.
     pub fn may_answer_errors(&mut self) {
         self.may_err = true;
+    }
+
+    /// Tasks are cancelled; one that is so must have sent no mail.
+    pub fn may_cancel(&mut self) {
+        self.may_cancel = true;
     }
 
     /// The fault costs no task more attempts than this: none is claimed and given back over and over.
@@ -178,12 +227,23 @@ impl<'a> Case<'a> {
             .tallies
             .iter()
             .flat_map(|tally| tally.ids.iter().copied())
+            .chain(self.single.iter().copied())
             .collect();
         self.wait_for_the_last(&accepted).await?;
         self.check_attempts().await?;
         let arrivals = self.rig.sink.deliveries().await?;
         let statuses = self.rig.database.statuses().await?;
         let unfenced = self.rig.database.unfenced().await?;
+        let is_cancelled = |id: &Uuid| {
+            let status = statuses.get(id).map(String::as_str);
+            self.may_cancel && status == Some("CANCELLED")
+        };
+        let sent = arrivals.keys().filter(|id| is_cancelled(id)).count();
+        if sent > 0 {
+            self.failures.push(format!(
+                "{sent} mails were sent of tasks that are CANCELLED"
+            ));
+        }
         let last = arrivals.values().map(|arrival| arrival.first).max();
         let delay = match (last, self.recovered) {
             (Some(last), Some(recovered)) => Some((last - recovered).as_seconds_f64().max(0.0)),
@@ -195,13 +255,14 @@ impl<'a> Case<'a> {
             arrived: arrivals.len(),
             lost: accepted
                 .iter()
-                .filter(|id| !arrivals.contains_key(id))
+                .filter(|id| !arrivals.contains_key(id) && !is_cancelled(id))
                 .count(),
             repeated: arrivals.values().map(|arrival| arrival.count - 1).sum(),
             in_flight: self.in_flight,
             delay,
             server_errors: self.tallies.iter().map(Tally::server_errors).sum(),
             rows: counted(&statuses),
+            may_be: self.may_cancel.then_some("CANCELLED"),
             failures: self.failures,
             notes: self.notes,
         };
@@ -232,7 +293,12 @@ impl<'a> Case<'a> {
     async fn wait_for_the_last(&self, accepted: &HashSet<Uuid>) -> Result<()> {
         while Instant::now() < self.until {
             let enough = accepted.len() as u64;
-            if self.rig.sink.count().await? >= enough && !self.rig.database.has_live_tasks().await?
+            if self.may_cancel {
+                if !self.rig.database.has_live_tasks().await? {
+                    return Ok(());
+                }
+            } else if self.rig.sink.count().await? >= enough
+                && !self.rig.database.has_live_tasks().await?
             {
                 let arrivals = self.rig.sink.deliveries().await?;
                 if accepted.iter().all(|id| arrivals.contains_key(id)) {

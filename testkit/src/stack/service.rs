@@ -137,6 +137,18 @@ impl Service {
         http::json(&format!("{}/health", self.url)).await
     }
 
+    /// A counter of its `/metrics`, all labels together; 0 while it has counted nothing. Not for the api-service, whose
+    /// metrics want a key.
+    pub async fn counter(&self, name: &str) -> Result<f64> {
+        let text = http::text(&format!("{}/metrics", self.url)).await?;
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let is_it = rest.starts_with([' ', '{']);
+            rest.rsplit(' ').next().filter(|_| is_it)?.parse().ok()
+        });
+        Ok(values.fold(0.0, |sum, value: f64| sum + value))
+    }
+
     pub async fn wait_until_ready(&mut self) -> Result<()> {
         let start = Instant::now();
         while !self.is_ready().await {
