@@ -136,6 +136,20 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
+    /// Waits until a count in the database has come so far.
+    pub async fn wait_for_number(&self, sql: &str, wanted: u64) -> Result<()> {
+        loop {
+            let number = self.rig.database.number(sql).await?;
+            if number >= wanted {
+                return Ok(());
+            }
+            if Instant::now() > self.until {
+                bail!("{number} instead of {wanted}: {sql}");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Waits until no task waits or runs.
     pub async fn wait_until_all_is_final(&self) -> Result<()> {
         while self.rig.database.has_live_tasks().await? {

@@ -1,7 +1,7 @@
 //! The machine's clock jumps by a minute, forwards and back, under PostgreSQL and both services.
 //!
-//! A run can't set the clock of the machine it runs on, so these three processes get theirs from libfaketime (Debian's
-//! package `faketime`): wall clock only, as when an operator or NTP steps it. RabbitMQ keeps the machine's.
+//! A run can't set the clock of the machine it runs on, so these three processes get theirs from libfaketime (a
+//! package of that name): wall clock only, as when an operator or NTP steps it. RabbitMQ keeps the machine's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -147,6 +147,6 @@ fn library() -> Result<PathBuf> {
         .map(|folder| folder.join("faketime/libfaketime.so.1"))
         .find(|library| library.is_file());
     library.context(
-        "libfaketime is not installed: on Debian and Ubuntu `deploy/native/install.sh faults` does it, elsewhere the package is called faketime or libfaketime",
+        "libfaketime is not installed: `deploy/native/install.sh faults` does it, or the package libfaketime",
     )
 }
