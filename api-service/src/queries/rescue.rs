@@ -17,6 +17,8 @@ use uuid::Uuid;
 /// The error of an attempt whose worker died.
 pub const WORKER_LOST: &str = "worker_lost";
 const MESSAGE: &str = "the worker that ran this attempt stopped responding";
+const MESSAGE_OF_UNKNOWN: &str =
+    "the worker that ran this attempt stopped responding, and its work may have been done";
 
 #[derive(Queryable)]
 struct Stranded {
@@ -67,11 +69,16 @@ pub fn rescue(
             let message = message(task, status, now, patience);
             let next_attempt_at = (status == Status::Retrying).then_some(now);
             let finished_at = status.is_final().then_some(now);
+            let error_message = if status == Status::Unknown {
+                MESSAGE_OF_UNKNOWN
+            } else {
+                MESSAGE
+            };
             diesel::update(tasks::table.find(task.id))
                 .set((
                     tasks::status.eq(status.as_str()),
                     tasks::error_code.eq(WORKER_LOST),
-                    tasks::error_message.eq(MESSAGE),
+                    tasks::error_message.eq(error_message),
                     tasks::next_attempt_at.eq(next_attempt_at),
                     tasks::finished_at.eq(finished_at),
                     tasks::updated_at.eq(now),
@@ -83,7 +90,7 @@ pub fn rescue(
                 attempt: task.attempt,
                 outcome: WORKER_LOST,
                 error_code: WORKER_LOST,
-                error_message: MESSAGE,
+                error_message,
                 worker_id: task.worker_id,
                 started_at: task.started_at,
                 ended_at: now,
