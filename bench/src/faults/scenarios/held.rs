@@ -3,12 +3,19 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::drain_to_midway;
+use super::{MIDWAY, SLOW, drain_to_midway};
 use crate::faults::case::Case;
+
+/// Mails that the relay has read to their end and does not keep, so that they look like any other and have not come.
+const NOT_KEPT: u64 = 4;
+/// Further mails until these have found a connection each.
+const FURTHER: u64 = 100;
 
 pub(super) async fn play(case: &mut Case<'_>) -> Result<()> {
     case.hold();
     drain_to_midway(case).await?;
+    case.rig.sink.slow_and_mute(SLOW, NOT_KEPT).await?;
+    case.wait_for_mails(MIDWAY + FURTHER).await?;
     case.rig.mailer()?.kill9().await?;
     let most = case.in_flight().await?;
     case.rig.start_mailer().await?;
@@ -23,6 +30,7 @@ pub(super) async fn play(case: &mut Case<'_>) -> Result<()> {
         "{count} tasks are UNKNOWN, where only {most} mails can have been at their end"
     );
     // The person looks whether the mail has come, which nobody else can tell.
+    case.rig.sink.slow(SLOW).await?;
     let arrivals = case.rig.sink.deliveries().await?;
     let mut arrived = 0;
     for id in unknown {
@@ -32,10 +40,14 @@ pub(super) async fn play(case: &mut Case<'_>) -> Result<()> {
         let path = format!("/tasks/{id}/resolve");
         case.rig.post(&path, &json!({"as": finding})).await?;
     }
+    let repeatable = count - arrived;
+    ensure!(
+        repeatable >= NOT_KEPT,
+        "only {repeatable} UNKNOWN tasks have no mail, where the relay kept {NOT_KEPT} less than it read"
+    );
     case.recovered();
     case.note(format!(
-        "{count} tasks were UNKNOWN; the mails of {arrived} had come, those of {} came after they were resolved as retry",
-        count - arrived
+        "{count} tasks were UNKNOWN; the mails of {arrived} had come, those of {repeatable} came after they were resolved as retry"
     ));
     Ok(())
 }
