@@ -1,12 +1,13 @@
 //! One fault on one stack: what scenarios are written in, and how the count is taken in the end.
 
+mod wait;
+
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use testkit::stack::Service;
 use uuid::Uuid;
 
 use super::verdict::Verdict;
@@ -120,84 +121,6 @@ impl<'a> Case<'a> {
         self.load.as_ref().is_some_and(|load| !load.is_over())
     }
 
-    /// Waits until so many more requests were answered 202.
-    pub async fn wait_for_acceptances(&self, more: u64) -> Result<()> {
-        let load = self.load.as_ref().context("no load runs")?;
-        let before = load.accepted();
-        while load.accepted() < before + more {
-            if Instant::now() > self.until {
-                bail!(
-                    "only {} of {more} further requests were accepted in time",
-                    load.accepted() - before
-                );
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(())
-    }
-
-    /// Waits until a count in the database has come so far.
-    pub async fn wait_for_number(&self, sql: &str, wanted: u64) -> Result<()> {
-        loop {
-            let number = self.rig.database.number(sql).await?;
-            if number >= wanted {
-                return Ok(());
-            }
-            if Instant::now() > self.until {
-                bail!("{number} instead of {wanted}: {sql}");
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    /// Waits until no task waits or runs.
-    pub async fn wait_until_all_is_final(&self) -> Result<()> {
-        while self.rig.database.has_live_tasks().await? {
-            if Instant::now() > self.until {
-                bail!("some tasks still wait or run");
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(())
-    }
-
-    /// Waits until so many mails are at the sink.
-    pub async fn wait_for_mails(&self, count: u64) -> Result<()> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        self.rig.wait_for_mails(count, left).await
-    }
-
-    /// Waits until the operator sees so many AMQP connections.
-    pub async fn wait_for_connections(&self, count: usize) -> Result<()> {
-        loop {
-            let management = self.rig.stack.rabbitmq.management();
-            let seen: Vec<Value> = management.get(&["connections"]).await?;
-            if seen.len() >= count {
-                return Ok(());
-            }
-            if Instant::now() > self.until {
-                bail!("the operator sees {} of {count} connections", seen.len());
-            }
-            tokio::time::sleep(POLL * 2).await;
-        }
-    }
-
-    /// Waits until the service's own health says that the broker takes nothing from it.
-    pub async fn wait_until_blocked(&self, service: &Service, pointer: &str) -> Result<()> {
-        loop {
-            let health = service.health().await?;
-            let seen = health.pointer(pointer).and_then(Value::as_str);
-            if seen == Some("blocked") {
-                return Ok(());
-            }
-            if Instant::now() > self.until {
-                let name = service.name();
-                bail!("{name} still sees its broker {}", seen.unwrap_or("nowhere"));
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
     /// How many mails may be with the sink without their success being on record, of a mailer that was just struck: those
     /// that are there, and those on the wire.
     pub async fn in_flight(&self) -> Result<u64> {
@@ -300,26 +223,6 @@ impl<'a> Case<'a> {
             self.fail(format!(
                 "a task was claimed and given back over and over: it is at attempt {highest}, where {most} are enough"
             ));
-        }
-        Ok(())
-    }
-
-    async fn wait_for_the_last(&self, accepted: &HashSet<Uuid>) -> Result<()> {
-        while Instant::now() < self.until {
-            let enough = accepted.len() as u64;
-            if self.may_cancel {
-                if !self.rig.database.has_live_tasks().await? {
-                    return Ok(());
-                }
-            } else if self.rig.sink.count().await? >= enough
-                && !self.rig.database.has_live_tasks().await?
-            {
-                let arrivals = self.rig.sink.deliveries().await?;
-                if accepted.iter().all(|id| arrivals.contains_key(id)) {
-                    return Ok(());
-                }
-            }
-            tokio::time::sleep(POLL * 4).await;
         }
         Ok(())
     }
