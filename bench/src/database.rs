@@ -100,6 +100,12 @@ impl Database {
             .await
     }
 
+    /// Workers that were taken for dead since the stack was started.
+    pub async fn lost_workers(&self) -> Result<u64> {
+        self.number("SELECT count(*) AS value FROM workers WHERE state = 'lost'")
+            .await
+    }
+
     /// The number of the latest attempt of the task that was tried most often.
     pub async fn highest_attempt(&self) -> Result<u64> {
         self.number("SELECT coalesce(max(attempt), 0)::bigint AS value FROM tasks")

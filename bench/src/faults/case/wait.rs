@@ -42,6 +42,17 @@ impl Case<'_> {
         }
     }
 
+    /// Waits until so many workers have been taken for dead since the stack was started.
+    pub async fn wait_for_deaths(&self, wanted: u64) -> Result<()> {
+        while self.rig.database.lost_workers().await? < wanted {
+            if Instant::now() > self.until {
+                bail!("the reapers have not seen {wanted} workers die");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
     /// Waits until no task waits or runs.
     pub async fn wait_until_all_is_final(&self) -> Result<()> {
         while self.rig.database.has_live_tasks().await? {

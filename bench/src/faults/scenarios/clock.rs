@@ -28,6 +28,7 @@ const ONE_ATTEMPT: u64 = 1;
 pub(super) async fn play(case: &mut Case<'_>) -> Result<()> {
     case.allow_attempts(ONE_ATTEMPT);
     let clock = Clock::install(case).await?;
+    let before = case.rig.database.lost_workers().await?;
     case.start_steady_load()?;
     case.wait_for_acceptances(SOME).await?;
     for number in 0..SCHEDULED {
@@ -44,8 +45,7 @@ pub(super) async fn play(case: &mut Case<'_>) -> Result<()> {
     case.recovered();
     case.wait_for_acceptances(SOME).await?;
     case.end_load().await?;
-    let lost = "SELECT count(*) AS value FROM workers WHERE state = 'lost'";
-    let lost = case.rig.database.number(lost).await?;
+    let lost = case.rig.database.lost_workers().await? - before;
     ensure!(lost == 0, "{lost} living workers were taken for dead");
     Ok(())
 }

@@ -36,6 +36,7 @@ pub(super) async fn play(case: &mut Case<'_>) -> Result<()> {
         mailer.start_again().await?;
     }
     case.start_steady_load()?;
+    let before = case.rig.database.lost_workers().await?;
     let requeued = "SELECT count(*) AS value FROM tasks WHERE requeued_at IS NOT NULL";
     case.wait_for_number(requeued, LOST).await?;
     for victim in 0..MAILERS {
@@ -54,8 +55,7 @@ pub(super) async fn play(case: &mut Case<'_>) -> Result<()> {
     case.recovered();
     case.wait_for_acceptances(BETWEEN).await?;
     case.end_load().await?;
-    let dead = "SELECT count(*) AS value FROM workers WHERE state = 'lost'";
-    case.wait_for_number(dead, MAILERS as u64).await?;
+    case.wait_for_deaths(before + MAILERS as u64).await?;
     case.wait_until_all_is_final().await?;
     let rescued = "SELECT count(*) AS value FROM task_attempts WHERE outcome = 'worker_lost'";
     let rescued = case.rig.database.number(rescued).await?;
