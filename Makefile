@@ -79,7 +79,8 @@ bench: install ## Measure throughput, latency and memory beside a bare echo serv
 	$(TARGET)/release/bench bench $(ARGS)
 
 .PHONY: faults
-faults: install ## Kill, freeze and cut every part under load and count what is lost (nothing)
+faults: ## Kill, freeze and cut every part under load and count what is lost (nothing)
+	@deploy/native/install.sh faults
 	cargo build --release --locked $(RELEASE_BINARIES) -p bench
 	$(TARGET)/release/bench faults $(ARGS)
 

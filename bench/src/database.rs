@@ -100,6 +100,12 @@ impl Database {
             .await
     }
 
+    /// Workers that were taken for dead since the stack was started.
+    pub async fn lost_workers(&self) -> Result<u64> {
+        self.number("SELECT count(*) AS value FROM workers WHERE state = 'lost'")
+            .await
+    }
+
     /// The number of the latest attempt of the task that was tried most often.
     pub async fn highest_attempt(&self) -> Result<u64> {
         self.number("SELECT coalesce(max(attempt), 0)::bigint AS value FROM tasks")
@@ -114,12 +120,13 @@ impl Database {
         Ok(rows.into_iter().map(|row| (row.id, row.status)).collect())
     }
 
-    /// Attempts that are on record as lost or failed and whose outcome was written all the same: none, if the fence
-    /// holds.
+    /// Attempts that are on record as lost or failed and whose outcome was written all the same, not by a person: none,
+    /// if the fence holds.
     pub async fn unfenced(&self) -> Result<u64> {
         self.number(
             "SELECT count(*) AS value FROM tasks JOIN task_attempts ON task_id = id
-             WHERE tasks.attempt = task_attempts.attempt AND status = 'COMPLETED'",
+             WHERE tasks.attempt = task_attempts.attempt AND status = 'COMPLETED' AND NOT EXISTS (
+                SELECT 1 FROM audit_log WHERE audit_log.task_id = tasks.id AND action = 'task.resolve.completed')",
         )
         .await
     }

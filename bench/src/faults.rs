@@ -61,8 +61,16 @@ pub enum Fault {
     BrokerAlarm,
     /// mailer-service ended by SIGTERM and started again while draining
     MailerRestart,
-    /// mailer-service frozen for longer than its lease beside another, then thawed
+    /// mailer-service frozen for longer than its lease beside two others, then thawed
     MailerFrozen,
+    /// mailer-service kill -9 midway through 2,000 mails that are to be held, and what is UNKNOWN resolved
+    MailerKillHeld,
+    /// everything cancelled again and again while 6,000 mails are accepted and sent
+    CancelStorm,
+    /// four mailer-services and one of two api-services kill -9 one after another in a flood
+    Races,
+    /// the clock of PostgreSQL and both services jumps by a minute, forwards and back, in a flood
+    ClockJump,
 }
 
 impl Fault {
@@ -71,6 +79,11 @@ impl Fault {
         self.to_possible_value()
             .and_then(|value| value.get_help().map(ToString::to_string))
             .unwrap_or_default()
+    }
+
+    /// It leaves the parts other than it found them.
+    fn uses_up_the_stack(self) -> bool {
+        matches!(self, Self::Races | Self::ClockJump)
     }
 }
 
@@ -91,7 +104,9 @@ pub async fn run(arguments: Arguments) -> Result<bool> {
         };
         let verdict = strike(*fault, &mut stack).await;
         eprintln!("  {}", verdict.summary());
-        if verdict.is_good() {
+        if verdict.is_good() && fault.uses_up_the_stack() {
+            stack.stop().await?;
+        } else if verdict.is_good() {
             // What can't be brought back to empty is no fit ground for the next fault.
             match restore(&mut stack).await {
                 Ok(()) => rig = Some(stack),

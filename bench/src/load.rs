@@ -118,6 +118,11 @@ impl Load {
         self.shared.plan.requests == ENDLESS
     }
 
+    /// Whether it has ended by itself.
+    pub fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Begins no more requests.
     pub fn stop(&self) {
         self.shared.stopped.store(true, Ordering::Relaxed);

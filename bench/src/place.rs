@@ -90,7 +90,7 @@ async fn sweep() {
 
 async fn end_all(folder: &Path) -> bool {
     let services = (1..=16).map(|number| format!("mailer-{number}"));
-    let services = services.chain(["api".to_owned(), "inbox".to_owned()]);
+    let services = services.chain(["api", "api-2", "inbox"].map(str::to_owned));
     let launches = services
         .map(|name| Launch::new(&name, "", folder))
         .chain(["rabbitmq", "epmd"].map(|name| Launch::new(name, "", &folder.join("rabbitmq"))))

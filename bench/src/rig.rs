@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use reqwest::Client;
+use serde_json::Value;
 use testkit::stack::{Service, Stack, StackOptions, VHOST};
 
 use crate::database::Database;
@@ -21,6 +23,7 @@ pub struct Rig {
     pub database: Database,
     pub sink: Sink,
     pub key: String,
+    client: Client,
     /// Emptying leaves the tasks of [`Database::add_history`].
     pub has_history: bool,
     /// The most memory that a worker which has ended had.
@@ -43,6 +46,7 @@ impl Rig {
             database: Database::new(stack.postgres.url()),
             sink: Sink::new(stack.inbox_url())?,
             key,
+            client: Client::builder().no_proxy().build()?,
             has_history: false,
             mailer_peak: 0,
             api_peak: 0,
@@ -58,6 +62,17 @@ impl Rig {
             .trim_start_matches("http://")
             .parse()
             .context("the API's address")
+    }
+
+    /// One call of the API by an operator, which must succeed.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let url = format!("{}/api/v1{path}", self.stack.api_url());
+        let request = self.client.post(&url).bearer_auth(&self.key).json(body);
+        let answer = request.send().await?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        ensure!(status.is_success(), "POST {path}: {status}: {text}");
+        serde_json::from_str(&text).with_context(|| format!("POST {path}: {text}"))
     }
 
     pub fn mailer(&mut self) -> Result<&mut Service> {
@@ -101,6 +116,11 @@ impl Rig {
             mailer.start_again().await?;
         }
         Ok(())
+    }
+
+    /// Ends everything in good order.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.stack.stop().await
     }
 
     /// Waits until the broker has confirmed every message; how long that took.

@@ -94,6 +94,12 @@ impl Sink {
         self.set_rules(&json!([slow(delay)?, busy])).await
     }
 
+    /// Slow, and besides gives the next so many mails neither a place nor an answer.
+    pub async fn slow_and_mute(&self, delay: Duration, mails: u64) -> Result<()> {
+        let mute = json!({"match": "*", "phase": "dot", "action": "hang", "times": mails});
+        self.set_rules(&json!([slow(delay)?, mute])).await
+    }
+
     async fn set_rules(&self, rules: &Value) -> Result<()> {
         let request = self.client.put(format!("{}/api/v1/faults", self.url));
         request.json(rules).send().await?.error_for_status()?;

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what Warren needs on this machine and lacks: to build, gcc and make; to run without Docker, PostgreSQL and
 # RabbitMQ. With everything in place it changes nothing and takes no time; the servers it installs are not started,
-# since every run starts private ones of its own.
+# since every run starts private ones of its own. `install.sh faults` adds what only `make faults` needs.
 set -eu
 
 packages=
@@ -28,6 +28,10 @@ needs make "$(command_found make)" make
 needs postgresql "$(either "$(any_file /usr/lib/postgresql/*/bin/initdb)" "$(command_found initdb)")" postgresql
 needs rabbitmq-server "$(either "$(any_file /usr/lib/rabbitmq/bin/rabbitmq-server "${RABBITMQ_HOME:-/none}/sbin/rabbitmq-server")" "$(command_found rabbitmq-server)")" rabbitmq-server
 
+if [ "${1:-}" = faults ]; then
+  needs libfaketime "$(any_file /usr/lib/*/faketime/libfaketime.so.1 /usr/lib/faketime/libfaketime.so.1 /usr/lib64/faketime/libfaketime.so.1)" libfaketime
+fi
+
 rust_hint() {
   echo "install.sh: no cargo. Warren is built with Rust 1.89 or later: https://rustup.rs installs it" >&2
   echo "  (curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh), or your system's package rustup." >&2
@@ -44,6 +48,7 @@ if [ -n "$missing" ]; then
     echo "  Fedora:  sudo dnf install gcc make postgresql-server rabbitmq-server" >&2
     echo "  Arch:    sudo pacman -S gcc make postgresql rabbitmq" >&2
     echo "  macOS:   xcode-select --install; brew install postgresql rabbitmq" >&2
+    echo "(libfaketime, for make faults alone, has that name everywhere)" >&2
     echo "or use Docker: make run RUNNER=docker" >&2
     [ "$cargo" = yes ] || rust_hint
     exit 1

@@ -10,6 +10,7 @@ use crate::{
     heartbeat::Identity,
     lanes::{self, PerLane},
     load::Loads,
+    point::{Point, Recorder},
     policy::Policies,
     progress::Board,
     queries::claim::{Claim, Claims},
@@ -36,6 +37,7 @@ use std::{
 };
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 /// RabbitMQ closes a channel whose delivery is not acknowledged for 30 minutes; a task that may run longer
 /// than this is acknowledged right after its claim, and its lease alone protects it.
@@ -67,6 +69,7 @@ pub struct Common {
     pub board: Board,
     pub policies: Policies,
     pub loads: Loads,
+    pub recorder: Recorder,
     /// Cancels every running task.
     pub cancel: CancellationToken,
     /// Drops every running task and gives it back.
@@ -237,12 +240,11 @@ impl Dispatcher {
             return false;
         };
         let worker = self.common.identity.get();
-        let statement = Claim {
+        let statement = Claim::new(
             worker,
-            id: batch.iter().map(|envelope| envelope.id.0).collect(),
-            attempt: batch.iter().map(|envelope| envelope.attempt).collect(),
-            worker_again: worker,
-        };
+            batch.iter().map(|envelope| envelope.id.0).collect(),
+            batch.iter().map(|envelope| envelope.attempt).collect(),
+        );
         let Passed { claims, put_off } =
             match self
                 .session
@@ -262,7 +264,7 @@ impl Dispatcher {
         metrics::counter!("warren_tasks_put_off_total").increment(put_off as u64);
         self.drop_unclaimed(batch, &claims, put_off);
         for task in claims.claimed {
-            self.start(task);
+            self.start(task, worker);
         }
         true
     }
@@ -308,7 +310,7 @@ impl Dispatcher {
         self.common.acker.settled(dropped);
     }
 
-    fn start(&self, task: Claimed) {
+    fn start(&self, task: Claimed, worker: Uuid) {
         let key = (task.id, task.attempt);
         let limits = task.limits();
         if limits.hard > LONG {
@@ -328,6 +330,7 @@ impl Dispatcher {
             cancelled: self.common.registry.cancel_token(key),
             lease: self.common.identity.clone(),
             board: self.common.board.clone(),
+            point: Point::of(&task, worker, &self.common.recorder),
         };
         let (services, release) = (
             Arc::clone(&self.common.services),

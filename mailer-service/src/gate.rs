@@ -88,15 +88,8 @@ impl<'a> Limited<'a> {
         let mut buckets = load(connection, policy, &self.names)?;
         let decided = self.decide(asked, &mut buckets);
         let (id, attempt) = decided.admitted.iter().copied().unzip();
-        let mut claims = claim::run(
-            connection,
-            &Claim {
-                id,
-                attempt,
-                worker: asked.worker,
-                worker_again: asked.worker,
-            },
-        )?;
+        let admitted = Claim::new(asked.worker, id, attempt);
+        let mut claims = claim::run(connection, &admitted)?;
         self.note_claimed(connection, &decided, &mut claims, &mut buckets)?;
         let put_off = decided.put_off.run(connection)?;
         for (id, line) in &put_off {

@@ -12,12 +12,14 @@ mod http_request;
 use crate::{
     heartbeat::Identity,
     outbound,
+    point::Point,
     progress::Board,
     setup::SetupError,
     smtp::{Permit, Sender},
     task::{Claimed, Failure, TaskError},
 };
 use chrono::{DateTime, Utc};
+use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::value::RawValue;
 use shared::{
     config::Config,
@@ -68,6 +70,7 @@ pub struct Context {
     pub cancelled: CancellationToken,
     pub lease: Identity,
     pub board: Board,
+    pub point: Point,
 }
 
 impl Permit for Context {
@@ -78,6 +81,11 @@ impl Permit for Context {
 
     fn withdrawn(&self) -> &CancellationToken {
         &self.cancelled
+    }
+
+    fn point_of_no_return(&self) -> Option<BoxFuture<'_, bool>> {
+        let pass = async || self.point_of_no_return().await.is_ok();
+        self.point.is_ahead().then(|| pass().boxed())
     }
 }
 
@@ -97,6 +105,14 @@ impl Context {
     /// disk when the task's outcome is; a worker that is killed loses what it had not written.
     pub async fn emit(&self, text: &str) {
         self.board.emit((self.task, self.attempt), text).await;
+    }
+
+    /// To be called right before the work does what can't be taken back, by kinds with [`Kind::MARKS_POINT`]. For a task
+    /// that asks to be held it returns once that is on disk; for others at once. After an error nothing may be done: the
+    /// task is somebody else's by now, or is to end.
+    pub async fn point_of_no_return(&self) -> Result<(), TaskError> {
+        let passed = self.cancelled.run_until_cancelled(self.point.pass()).await;
+        passed.unwrap_or(Err(TaskError::Interrupted))
     }
 
     /// Equal on every attempt of a task; for services that recognise repeats.

@@ -4,6 +4,7 @@ pub mod claim;
 pub mod control;
 pub mod gate;
 pub mod output;
+pub mod point;
 pub mod policy;
 pub mod rates;
 pub mod settle;

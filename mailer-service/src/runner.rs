@@ -54,16 +54,33 @@ async fn limited(
                 // The panic's text may hold anything, so it goes to the log's panic hook only.
                 Err(_) => Verdict::Failed(TaskError::Fail(Failure::new("panic", "the handler panicked"))),
             },
-            () = release.cancelled() => return Verdict::Dropped,
-            () = &mut hard => return Verdict::Failed(TaskError::Retry(Failure::new(
-                "time_limit",
-                format!("the attempt took longer than its hard limit of {:?}", limits.hard),
-            ))),
+            () = release.cancelled() => return if context.point.is_ahead() {
+                Verdict::Released
+            } else {
+                Verdict::Dropped
+            },
+            () = &mut hard => return Verdict::Failed(too_long(context, limits)),
             () = &mut soft, if !warned => {
                 warned = true;
                 context.cancelled.cancel();
             }
         }
+    }
+}
+
+fn too_long(context: &Context, limits: Limits) -> TaskError {
+    let failure = Failure::new(
+        "time_limit",
+        format!(
+            "the attempt took longer than its hard limit of {:?}",
+            limits.hard
+        ),
+    );
+    // Dropped half-way, it may have had its effect.
+    if context.point.is_passed() {
+        TaskError::Unclear(failure)
+    } else {
+        TaskError::Retry(failure)
     }
 }
 
@@ -88,6 +105,7 @@ mod tests {
             cancelled: CancellationToken::new(),
             lease: Identity::new(Duration::from_secs(15)),
             board: crate::progress::Board::default(),
+            point: crate::point::Point::default(),
         }
     }
 
@@ -126,6 +144,26 @@ mod tests {
         release.cancel();
         let verdict = limited(pending(), &context(), LIMITS, &release).await;
         assert!(matches!(verdict, Verdict::Dropped));
+    }
+
+    #[tokio::test]
+    async fn what_asks_to_be_held_goes_by_its_point_of_no_return() {
+        let release = CancellationToken::new();
+        release.cancel();
+        for (passed, stopped, late) in [(false, "Released", "Retry"), (true, "Dropped", "Unclear")]
+        {
+            let context = Context {
+                point: crate::point::Point::for_tests(passed),
+                ..self::context()
+            };
+            let verdict = limited(pending(), &context, LIMITS, &release).await;
+            assert_eq!(format!("{verdict:?}"), stopped);
+            let verdict = limited(pending(), &context, LIMITS, &CancellationToken::new()).await;
+            assert!(
+                format!("{verdict:?}").starts_with(&format!("Failed({late}")),
+                "{verdict:?}"
+            );
+        }
     }
 
     #[tokio::test]

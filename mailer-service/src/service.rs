@@ -9,6 +9,7 @@ use crate::{
     heartbeat::{self, Identity, Vitals},
     http::{self, Health},
     load::{Loads, tally::Tally},
+    point::Recorder,
     policy::Policies,
     progress::Board,
     registry::Registry,
@@ -119,9 +120,11 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         give_up.clone(),
     )?;
     let identity = Identity::new(Duration::from_secs(config.rescue.lease_s));
+    let (recorder, recording) = Recorder::spawn(config)?;
     let common = common(
         config,
         services,
+        recorder,
         registry,
         acker.clone(),
         settle,
@@ -184,6 +187,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         dispatchers,
         common,
         settling,
+        recording,
         give_up,
         acker,
         close,
@@ -203,6 +207,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
 fn common(
     config: &Config,
     services: Services,
+    recorder: Recorder,
     registry: Registry,
     acker: Acker,
     settle: Sender<settle::Ended>,
@@ -217,6 +222,7 @@ fn common(
         board: Board::new((&config.output).into()),
         policies: Policies::default(),
         loads: Loads::default(),
+        recorder,
         cancel: CancellationToken::new(),
         release: CancellationToken::new(),
         tasks: TaskTracker::new(),
@@ -233,6 +239,7 @@ struct Parts {
     dispatchers: Vec<JoinHandle<()>>,
     common: Common,
     settling: JoinHandle<()>,
+    recording: JoinHandle<()>,
     give_up: CancellationToken,
     acker: Acker,
     close: CancellationToken,
@@ -266,7 +273,7 @@ impl Parts {
         let services = Arc::clone(&self.common.services);
         finish_tasks(self.common, grace).await;
         // The settler ends when the last task has dropped its sender.
-        settle_rest(self.settling, &self.give_up).await;
+        settle_rest(self.settling, self.recording, &self.give_up).await;
         let _acked = tokio::time::timeout(Duration::from_secs(5), self.acker.flush()).await;
         self.close.cancel();
         if let Some(consumer) = consumer {
@@ -379,8 +386,13 @@ async fn finish_tasks(common: Common, grace: Duration) {
     let _dropped = tokio::time::timeout(Duration::from_secs(2), common.tasks.wait()).await;
 }
 
-/// Outcomes that can't be written now, because the database is away, are left to the reaper.
-async fn settle_rest(settling: JoinHandle<()>, give_up: &CancellationToken) {
+/// Both threads end when the last task has dropped its senders. Outcomes that can't be written now, because the database
+/// is away, are left to the reaper.
+async fn settle_rest(
+    settling: JoinHandle<()>,
+    recording: JoinHandle<()>,
+    give_up: &CancellationToken,
+) {
     let joined = threads::join(settling);
     tokio::pin!(joined);
     if tokio::time::timeout(LAST_SETTLEMENT, &mut joined)
@@ -391,4 +403,5 @@ async fn settle_rest(settling: JoinHandle<()>, give_up: &CancellationToken) {
         give_up.cancel();
         joined.await;
     }
+    threads::join(recording).await;
 }

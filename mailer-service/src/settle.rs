@@ -20,7 +20,9 @@ use crate::{
     registry::Registry,
     task::{Claimed, Verdict},
 };
+use chrono::{DateTime, Utc};
 use diesel::{Connection, PgConnection, QueryResult};
+use rand::Rng;
 use shared::{config::Config, db::Session, outbox::OutboxRow, publisher::Publisher, threads};
 use std::{
     collections::{HashMap, HashSet},
@@ -50,6 +52,37 @@ pub struct After {
     pub tally: Tally,
     /// Told when the end of an attempt has made room under a limit.
     pub room: Sender<()>,
+}
+
+/// What a batch leads to: the statement that writes it, and the messages that this makes true.
+pub struct Plan<'a> {
+    steps: Vec<steps::Step<'a>>,
+    pub statement: Settle,
+    pub messages: Vec<OutboxRow>,
+}
+
+impl<'a> Plan<'a> {
+    /// `patience` is how long the publisher has before the relay takes over.
+    pub fn of(
+        batch: &'a [Ended],
+        now: DateTime<Utc>,
+        patience: Duration,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let mut plan = Self {
+            steps: batch.iter().map(|ended| steps::next(ended, rng)).collect(),
+            statement: Settle::default(),
+            messages: Vec::new(),
+        };
+        for (ended, step) in batch.iter().zip(&plan.steps) {
+            step.push(&ended.task, &mut plan.statement);
+            if let Some(message) = step.message(&ended.task, now, patience) {
+                plan.statement.push_message(&message);
+                plan.messages.push(message);
+            }
+        }
+        plan
+    }
 }
 
 /// Starts the settling thread. It ends when every sender is gone and all is written, or at `give_up`.
@@ -117,34 +150,22 @@ impl Settler {
 
     fn settle(&mut self, batch: Vec<Ended>) {
         let begin = Instant::now();
-        let mut statement = Settle::default();
-        let mut messages: Vec<OutboxRow> = Vec::new();
-        let mut rng = rand::rng();
-        let now = chrono::Utc::now();
-        let steps: Vec<_> = batch
-            .iter()
-            .map(|ended| steps::next(ended, &mut rng))
-            .collect();
-        for (ended, step) in batch.iter().zip(&steps) {
-            let message = step.message(&ended.task, now, self.patience);
-            step.push(&ended.task, &mut statement);
-            if let Some(message) = message {
-                statement.push_message(&message);
-                messages.push(message);
-            }
-        }
         let most_output = self.most_output;
+        let plan = Plan::of(&batch, Utc::now(), self.patience, &mut rand::rng());
         let settled = match self
             .session
             .run_until(&self.give_up, "settling", |connection| {
                 if batch.iter().all(|ended| ended.output.is_empty()) {
-                    statement.run(connection)
+                    plan.statement.run(connection)
                 } else {
-                    settle_with_output(connection, &batch, &statement, most_output)
+                    settle_with_output(connection, &batch, &plan.statement, most_output)
                 }
             }) {
             Some(Ok(settled)) => settled,
-            Some(Err(error)) => return self.split(batch, &error),
+            Some(Err(error)) => {
+                drop(plan);
+                return self.split(batch, &error);
+            }
             // The process ends: nothing is acknowledged, and the reaper finds these tasks.
             None => return,
         };
@@ -159,6 +180,11 @@ impl Settler {
             .filter(|(_, cancelled)| !**cancelled)
             .map(|((id, _), _)| *id)
             .collect();
+        let Plan {
+            steps,
+            mut messages,
+            ..
+        } = plan;
         messages.retain(|message| going_on.contains(&message.task_id));
         self.publisher.offer(messages);
         self.after(&batch, &steps);

@@ -31,7 +31,7 @@
 //! | 5xx to MAIL, RCPT, DATA or the mail | `smtp_permanent` | `Fail` |
 //! | larger than the relay's SIZE | `smtp_message_too_large` | `Fail` |
 //! | an address needs SMTPUTF8, the relay lacks it | `smtp_smtputf8_unsupported` | `Fail` |
-//! | the right to begin ended while it waited for a connection | `smtp_not_begun` | `NotBegun` |
+//! | the right to begin ended while it waited for a connection, or for its record before the mail itself | `smtp_not_begun` | `NotBegun` |
 //! | the payload makes no mail | `mail_not_buildable` | `Fail` |
 //! | time-out, I/O error or an odd reply once the final dot may have left | `smtp_outcome_unknown` | `UnknownOutcome` |
 //!
@@ -65,6 +65,7 @@ use self::{
 };
 use crate::setup::{SetupError, wrong};
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use shared::{
     config,
     kinds::{EmailSend, EmailSent},
@@ -99,6 +100,10 @@ pub trait Permit: Send + Sync {
     fn is_held(&self) -> bool;
     /// Fires when the right has ended.
     fn withdrawn(&self) -> &CancellationToken;
+    /// Awaited before anything of the mail itself is sent: what must be on record by then. False: it must not be sent.
+    fn point_of_no_return(&self) -> Option<BoxFuture<'_, bool>> {
+        None
+    }
 }
 
 /// A right to begin that nobody withdraws.
@@ -176,7 +181,7 @@ impl Sender {
             lease.give_back();
             return Err(SendError::not_begun());
         }
-        let reply = transmit(lease, relay, &envelope, deadline).await?;
+        let reply = transmit(lease, relay, &envelope, permit, deadline).await?;
         Ok(EmailSent {
             message_id,
             relay: relay.settings.name.clone(),
@@ -194,12 +199,13 @@ async fn transmit(
     mut lease: Lease,
     relay: &Pool,
     envelope: &Envelope<'_>,
+    permit: &dyn Permit,
     deadline: Instant,
 ) -> Result<String, SendError> {
     loop {
         match lease
             .connection
-            .send(envelope, relay.settings.timeouts, deadline)
+            .send(envelope, permit, relay.settings.timeouts, deadline)
             .await
         {
             Ok(reply) => {

@@ -46,6 +46,9 @@ pub trait Kind: Serialize + DeserializeOwned + Send + 'static {
     const BACKOFF: Backoff;
     /// Demonstration kinds are off unless `service.demo_kinds` is set.
     const DEMO: bool = false;
+    /// The handler says, by its context's `point_of_no_return`, from when on the work may have had its effect. Of other
+    /// kinds that is said by the claim.
+    const MARKS_POINT: bool = false;
     type Output: Serialize + Send;
 
     /// Checks the payload at the door and fills in what configuration supplies.
@@ -70,6 +73,7 @@ pub struct KindInfo {
     pub limits: Limits,
     pub backoff: Backoff,
     pub demo: bool,
+    pub marks_point: bool,
     /// Parses and prepares a payload; returns it in the form that is stored.
     pub accept: fn(&[u8], &AcceptDefaults) -> Result<String, Vec<FieldError>>,
 }
@@ -83,6 +87,7 @@ macro_rules! registry {
             limits: $kind::LIMITS,
             backoff: $kind::BACKOFF,
             demo: $kind::DEMO,
+            marks_point: $kind::MARKS_POINT,
             accept: accept::<$kind>,
         }),*];
     };

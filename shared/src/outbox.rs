@@ -140,7 +140,7 @@ impl OutboxRow {
 
 statement! {
     /// Takes confirmed messages out; a row that is gone already is fine.
-    struct DeleteConfirmed -> (SqlUuid,) { ids: Array<SqlUuid> = Vec<Uuid> }
+    pub struct DeleteConfirmed -> (SqlUuid,) { ids: Array<SqlUuid> = Vec<Uuid> }
     "DELETE FROM outbox WHERE id = ANY(?)"
 }
 

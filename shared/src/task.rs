@@ -73,7 +73,7 @@ texts! {
         Cancelled = "CANCELLED",
         /// Its `useful_until` passed before a worker could start it.
         Expired = "EXPIRED",
-        /// The worker died and the task asked to be held: a person must decide.
+        /// Nobody can tell whether its work was done, and the task asked to be held: a person must decide.
         Unknown = "UNKNOWN",
     }
 }
@@ -104,7 +104,7 @@ texts! {
         /// Another attempt, while any are left.
         Retry = "retry",
         Fail = "fail",
-        /// The task becomes UNKNOWN and waits for a person.
+        /// If its work may have been done, the task becomes UNKNOWN and waits for a person; else like `retry`.
         Hold = "hold",
     }
 }

@@ -38,6 +38,8 @@ pub struct Stack {
     pub rabbitmq: RabbitMq,
     pub inbox: Service,
     pub api: Service,
+    /// Those of [`Stack::add_api`].
+    pub more_apis: Vec<Service>,
     pub mailers: Vec<Service>,
     proxies: BTreeMap<Link, Proxy>,
     folder: PathBuf,
@@ -88,6 +90,7 @@ impl Stack {
             rabbitmq,
             inbox,
             api,
+            more_apis: Vec::new(),
             mailers,
             proxies,
             folder,
@@ -101,6 +104,23 @@ impl Stack {
             stack.add_mailer().await?;
         }
         Ok(stack)
+    }
+
+    /// Starts one more api-service, with the present settings of the first, and waits until it is ready.
+    pub async fn add_api(&mut self) -> Result<&mut Service> {
+        let name = format!("api-{}", self.more_apis.len() + 2);
+        let http = loopback(self.ports.take(&name, None)?);
+        let metrics = loopback(self.ports.take(&format!("{name}-metrics"), None)?);
+        let mut launch = self.api.launch().clone();
+        launch.name = name;
+        let launch = launch
+            .env("WARREN__HTTP__LISTEN", http.to_string())
+            .env("WARREN__HTTP__METRICS_LISTEN", metrics.to_string());
+        let mut api = Service::spawn(launch, format!("http://{http}"), "/health/ready").await?;
+        api.wait_until_ready().await?;
+        let at = self.more_apis.len();
+        self.more_apis.push(api);
+        Ok(&mut self.more_apis[at])
     }
 
     /// Starts one more mailer-service and waits until it is ready.
@@ -187,6 +207,7 @@ impl Stack {
     /// on after a failure and returns the first.
     pub async fn stop(&mut self) -> Result<()> {
         let services = std::iter::once(&mut self.api)
+            .chain(&mut self.more_apis)
             .chain(&mut self.mailers)
             .map(Service::terminate);
         let mut results: Vec<Result<()>> = futures_util::future::join_all(services)
@@ -203,6 +224,7 @@ impl Stack {
     /// Kills everything and deletes the folder.
     pub async fn discard(mut self) -> Result<()> {
         for service in std::iter::once(&mut self.api)
+            .chain(&mut self.more_apis)
             .chain(&mut self.mailers)
             .chain([&mut self.inbox])
         {
@@ -222,7 +244,8 @@ fn loopback(port: u16) -> SocketAddr {
 /// What a run that was killed left running of the services; the servers look after themselves.
 async fn end_leftovers(folder: &Path, mailers: usize) -> Result<()> {
     let mailers = (1..=mailers.max(16)).map(|number| format!("mailer-{number}"));
-    for name in mailers.chain(["api".to_owned(), "inbox".to_owned()]) {
+    let apis = ["api", "api-2", "inbox"].map(str::to_owned);
+    for name in mailers.chain(apis) {
         crate::services::process::end_stale(&Launch::new(&name, "", folder)).await?;
     }
     Ok(())

@@ -93,7 +93,8 @@ pub struct EmailRequest {
     #[schema(value_type = Option<DateTime<Utc>>)]
     useful_until: Option<Time>,
     /// What to do when a worker dies, or has to stop, while a mail may be on the wire: `retry` (when left out; it may
-    /// arrive twice), `fail`, or `hold` (the task becomes UNKNOWN and waits for a person).
+    /// arrive twice), `fail`, or `hold`: once the mail may have been sent, its task becomes UNKNOWN and waits for a person
+    /// to resolve it; before that it is tried again. So no mail is repeated unasked.
     on_worker_lost: Option<OnWorkerLost>,
 }
 

@@ -17,6 +17,8 @@ use uuid::Uuid;
 /// The error of an attempt whose worker died.
 pub const WORKER_LOST: &str = "worker_lost";
 const MESSAGE: &str = "the worker that ran this attempt stopped responding";
+const MESSAGE_OF_UNKNOWN: &str =
+    "the worker that ran this attempt stopped responding, and its work may have been done";
 
 #[derive(Queryable)]
 struct Stranded {
@@ -31,6 +33,7 @@ struct Stranded {
     started_at: Option<DateTime<Utc>>,
     traceparent: Option<String>,
     cancel_requested_at: Option<DateTime<Utc>>,
+    may_have_acted: bool,
 }
 
 #[derive(Insertable)]
@@ -66,11 +69,16 @@ pub fn rescue(
             let message = message(task, status, now, patience);
             let next_attempt_at = (status == Status::Retrying).then_some(now);
             let finished_at = status.is_final().then_some(now);
+            let error_message = if status == Status::Unknown {
+                MESSAGE_OF_UNKNOWN
+            } else {
+                MESSAGE
+            };
             diesel::update(tasks::table.find(task.id))
                 .set((
                     tasks::status.eq(status.as_str()),
                     tasks::error_code.eq(WORKER_LOST),
-                    tasks::error_message.eq(MESSAGE),
+                    tasks::error_message.eq(error_message),
                     tasks::next_attempt_at.eq(next_attempt_at),
                     tasks::finished_at.eq(finished_at),
                     tasks::updated_at.eq(now),
@@ -82,7 +90,7 @@ pub fn rescue(
                 attempt: task.attempt,
                 outcome: WORKER_LOST,
                 error_code: WORKER_LOST,
-                error_message: MESSAGE,
+                error_message,
                 worker_id: task.worker_id,
                 started_at: task.started_at,
                 ended_at: now,
@@ -124,6 +132,7 @@ fn stranded(connection: &mut PgConnection, limit: i64) -> QueryResult<Vec<Strand
             tasks::started_at,
             tasks::traceparent,
             tasks::cancel_requested_at,
+            dsl::sql::<diesel::sql_types::Bool>("tasks.point_of_no_return_at IS NOT NULL"),
         ))
         .for_update()
         .skip_locked()
@@ -132,10 +141,13 @@ fn stranded(connection: &mut PgConnection, limit: i64) -> QueryResult<Vec<Strand
 
 fn next_status(task: &Stranded) -> Status {
     match OnWorkerLost::parse(&task.on_worker_lost) {
-        Some(OnWorkerLost::Hold) => Status::Unknown,
+        Some(OnWorkerLost::Hold) if task.may_have_acted => Status::Unknown,
         _ if task.cancel_requested_at.is_some() => Status::Cancelled,
-        Some(OnWorkerLost::Retry) if task.attempt < task.max_attempts => Status::Retrying,
-        Some(OnWorkerLost::Retry | OnWorkerLost::Fail) | None => Status::Failed,
+        // What is to be held and has not acted can't be repeated by another attempt.
+        Some(OnWorkerLost::Retry | OnWorkerLost::Hold) if task.attempt < task.max_attempts => {
+            Status::Retrying
+        }
+        Some(_) | None => Status::Failed,
     }
 }
 

@@ -1,16 +1,17 @@
 //! One fault on one stack: what scenarios are written in, and how the count is taken in the end.
 
+mod wait;
+
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use testkit::stack::Service;
 use uuid::Uuid;
 
 use super::verdict::Verdict;
-use crate::load::{ENDLESS, Load, Plan, Tally};
+use crate::load::{Body, ENDLESS, Load, Plan, Tally};
 use crate::rig::{POLL, Rig};
 
 /// Connections of a load that goes on during a fault, and the pause of each between two requests: about 300
@@ -24,11 +25,15 @@ const DIALOGUES: u64 = 16;
 pub struct Case<'a> {
     pub rig: &'a mut Rig,
     until: Instant,
+    body: Body,
     load: Option<Load>,
+    /// Tasks that were not asked for by a load.
+    single: Vec<Uuid>,
     tallies: Vec<Tally>,
     recovered: Option<DateTime<Utc>>,
     in_flight: u64,
     may_err: bool,
+    may_cancel: bool,
     most_attempts: Option<u64>,
     failures: Vec<String>,
     notes: Vec<String>,
@@ -39,11 +44,14 @@ impl<'a> Case<'a> {
         Self {
             rig,
             until: Instant::now() + limit,
+            body: Body::Mail,
             load: None,
+            single: Vec::new(),
             tallies: Vec::new(),
             recovered: None,
             in_flight: 0,
             may_err: false,
+            may_cancel: false,
             most_attempts: None,
             failures: Vec::new(),
             notes: Vec::new(),
@@ -56,6 +64,19 @@ impl<'a> Case<'a> {
 
     pub fn note(&mut self, note: String) {
         self.notes.push(note);
+    }
+
+    /// The mails from now on ask to be held when their worker dies.
+    pub fn hold(&mut self) {
+        self.body = Body::HeldMail;
+    }
+
+    /// Has one task accepted.
+    pub async fn accept(&mut self, task: &Value) -> Result<()> {
+        let task = self.rig.post("/tasks", task).await?;
+        let id = task["id"].as_str().context("a task without an id")?;
+        self.single.push(id.parse()?);
+        Ok(())
     }
 
     /// Has so many mails accepted and confirmed by the broker while no mailer runs.
@@ -72,9 +93,11 @@ impl<'a> Case<'a> {
         self.start_load(ENDLESS, PAUSE)
     }
 
-    fn start_load(&mut self, requests: u64, pause: Duration) -> Result<()> {
+    /// Asks for so many mails, each connection pausing between two requests.
+    pub fn start_load(&mut self, requests: u64, pause: Duration) -> Result<()> {
         let left = self.until.saturating_duration_since(Instant::now());
         self.load = Some(Load::start(Plan {
+            body: self.body,
             requests,
             pause,
             keep_ids: true,
@@ -93,66 +116,24 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    /// Waits until so many more requests were answered 202.
-    pub async fn wait_for_acceptances(&self, more: u64) -> Result<()> {
-        let load = self.load.as_ref().context("no load runs")?;
-        let before = load.accepted();
-        while load.accepted() < before + more {
-            if Instant::now() > self.until {
-                bail!(
-                    "only {} of {more} further requests were accepted in time",
-                    load.accepted() - before
-                );
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        Ok(())
+    /// Whether the load still has requests to make.
+    pub fn is_loading(&self) -> bool {
+        self.load.as_ref().is_some_and(|load| !load.is_over())
     }
 
-    /// Waits until so many mails are at the sink.
-    pub async fn wait_for_mails(&self, count: u64) -> Result<()> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        self.rig.wait_for_mails(count, left).await
-    }
-
-    /// Waits until the operator sees so many AMQP connections.
-    pub async fn wait_for_connections(&self, count: usize) -> Result<()> {
-        loop {
-            let management = self.rig.stack.rabbitmq.management();
-            let seen: Vec<Value> = management.get(&["connections"]).await?;
-            if seen.len() >= count {
-                return Ok(());
-            }
-            if Instant::now() > self.until {
-                bail!("the operator sees {} of {count} connections", seen.len());
-            }
-            tokio::time::sleep(POLL * 2).await;
-        }
-    }
-
-    /// Waits until the service's own health says that the broker takes nothing from it.
-    pub async fn wait_until_blocked(&self, service: &Service, pointer: &str) -> Result<()> {
-        loop {
-            let health = service.health().await?;
-            let seen = health.pointer(pointer).and_then(Value::as_str);
-            if seen == Some("blocked") {
-                return Ok(());
-            }
-            if Instant::now() > self.until {
-                let name = service.name();
-                bail!("{name} still sees its broker {}", seen.unwrap_or("nowhere"));
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    /// Notes what may be repeated: mails at the sink whose success is not on record, and those on the wire.
-    pub async fn note_in_flight(&mut self) -> Result<()> {
+    /// How many mails may be with the sink without their success being on record, of a mailer that was just struck: those
+    /// that are there, and those on the wire.
+    pub async fn in_flight(&self) -> Result<u64> {
         // What it had sent to PostgreSQL when it was struck is still carried out.
         tokio::time::sleep(POLL * 10).await;
         let recorded = self.rig.database.completed().await?;
         let sent = self.rig.sink.count().await?;
-        self.in_flight = sent.saturating_sub(recorded) + DIALOGUES;
+        Ok(sent.saturating_sub(recorded) + DIALOGUES)
+    }
+
+    /// Notes what may be repeated.
+    pub async fn note_in_flight(&mut self) -> Result<()> {
+        self.in_flight += self.in_flight().await?;
         Ok(())
     }
 
@@ -164,6 +145,11 @@ impl<'a> Case<'a> {
     /// The fault takes away what accepting needs.
     pub fn may_answer_errors(&mut self) {
         self.may_err = true;
+    }
+
+    /// Tasks are cancelled; one that is so must have sent no mail.
+    pub fn may_cancel(&mut self) {
+        self.may_cancel = true;
     }
 
     /// The fault costs no task more attempts than this: none is claimed and given back over and over.
@@ -178,12 +164,23 @@ impl<'a> Case<'a> {
             .tallies
             .iter()
             .flat_map(|tally| tally.ids.iter().copied())
+            .chain(self.single.iter().copied())
             .collect();
         self.wait_for_the_last(&accepted).await?;
         self.check_attempts().await?;
         let arrivals = self.rig.sink.deliveries().await?;
         let statuses = self.rig.database.statuses().await?;
         let unfenced = self.rig.database.unfenced().await?;
+        let is_cancelled = |id: &Uuid| {
+            let status = statuses.get(id).map(String::as_str);
+            self.may_cancel && status == Some("CANCELLED")
+        };
+        let sent = arrivals.keys().filter(|id| is_cancelled(id)).count();
+        if sent > 0 {
+            self.failures.push(format!(
+                "{sent} mails were sent of tasks that are CANCELLED"
+            ));
+        }
         let last = arrivals.values().map(|arrival| arrival.first).max();
         let delay = match (last, self.recovered) {
             (Some(last), Some(recovered)) => Some((last - recovered).as_seconds_f64().max(0.0)),
@@ -195,13 +192,14 @@ impl<'a> Case<'a> {
             arrived: arrivals.len(),
             lost: accepted
                 .iter()
-                .filter(|id| !arrivals.contains_key(id))
+                .filter(|id| !arrivals.contains_key(id) && !is_cancelled(id))
                 .count(),
             repeated: arrivals.values().map(|arrival| arrival.count - 1).sum(),
             in_flight: self.in_flight,
             delay,
             server_errors: self.tallies.iter().map(Tally::server_errors).sum(),
             rows: counted(&statuses),
+            may_be: self.may_cancel.then_some("CANCELLED"),
             failures: self.failures,
             notes: self.notes,
         };
@@ -225,21 +223,6 @@ impl<'a> Case<'a> {
             self.fail(format!(
                 "a task was claimed and given back over and over: it is at attempt {highest}, where {most} are enough"
             ));
-        }
-        Ok(())
-    }
-
-    async fn wait_for_the_last(&self, accepted: &HashSet<Uuid>) -> Result<()> {
-        while Instant::now() < self.until {
-            let enough = accepted.len() as u64;
-            if self.rig.sink.count().await? >= enough && !self.rig.database.has_live_tasks().await?
-            {
-                let arrivals = self.rig.sink.deliveries().await?;
-                if accepted.iter().all(|id| arrivals.contains_key(id)) {
-                    return Ok(());
-                }
-            }
-            tokio::time::sleep(POLL * 4).await;
         }
         Ok(())
     }

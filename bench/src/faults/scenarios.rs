@@ -1,5 +1,11 @@
 //! The faults, each as a short play: something is under way, a part is struck, the part comes back.
 
+mod cancelled;
+mod clock;
+mod frozen;
+mod held;
+mod races;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -34,8 +40,6 @@ const GIVEN_BACK_ONCE: u64 = 2;
 const TRIED_AGAIN: u64 = 100;
 /// Less than what deployments allow before they kill (`stop_grace_period`, 60 s).
 const LONGEST_STOP: Duration = Duration::from_secs(50);
-/// Longer than the lease (15 s) and the reaper's look (1 s).
-const BEYOND_LEASE: Duration = Duration::from_secs(24);
 
 /// Plays it to the recovery; the counting comes after.
 pub async fn play(fault: Fault, case: &mut Case<'_>) -> Result<()> {
@@ -52,7 +56,11 @@ pub async fn play(fault: Fault, case: &mut Case<'_>) -> Result<()> {
         Fault::BrokerCut => broker_cut(case).await,
         Fault::BrokerAlarm => broker_alarm(case).await,
         Fault::MailerRestart => mailer_restart(case).await,
-        Fault::MailerFrozen => mailer_frozen(case).await,
+        Fault::MailerFrozen => frozen::play(case).await,
+        Fault::MailerKillHeld => held::play(case).await,
+        Fault::CancelStorm => cancelled::play(case).await,
+        Fault::Races => races::play(case).await,
+        Fault::ClockJump => clock::play(case).await,
     }
 }
 
@@ -225,22 +233,6 @@ async fn mailer_restart(case: &mut Case<'_>) -> Result<()> {
     ensure!(exit.success(), "the mailer-service ended badly: {exit}");
     case.note(format!("it ended {:.1?} after SIGTERM", begin.elapsed()));
     case.rig.start_mailer().await?;
-    case.recovered();
-    Ok(())
-}
-
-async fn mailer_frozen(case: &mut Case<'_>) -> Result<()> {
-    case.rig.stack.add_mailer().await?;
-    case.queue_mails(DRAIN).await?;
-    case.rig.sink.slow(SLOW).await?;
-    for mailer in &mut case.rig.stack.mailers {
-        mailer.start_again().await?;
-    }
-    case.wait_for_mails(MIDWAY).await?;
-    case.rig.mailer()?.freeze();
-    case.note_in_flight().await?;
-    tokio::time::sleep(BEYOND_LEASE).await;
-    case.rig.mailer()?.thaw();
     case.recovered();
     Ok(())
 }

@@ -16,8 +16,9 @@ pub const HEADER: [&str; 9] = [
 ];
 
 pub const LEGEND: &str = "lost: answered 202 and no mail came, must be 0. repeated: mails beyond the first of a task; \
-the bound is what the killed worker had begun and not settled, 0 for every other fault. 5xx must be 0 unless the fault \
-takes away the API or PostgreSQL itself. rows: all must be COMPLETED.";
+the bound is what the killed workers had begun and not settled, 0 for every other fault and for tasks that ask to be \
+held. 5xx must be 0 unless the fault takes away the API or PostgreSQL itself. rows: all must be COMPLETED, or CANCELLED, \
+without a mail, where tasks are cancelled.";
 
 #[derive(Debug, Default)]
 pub struct Verdict {
@@ -30,6 +31,8 @@ pub struct Verdict {
     pub delay: Option<f64>,
     pub server_errors: u64,
     pub rows: Vec<(String, usize)>,
+    /// What a row may be besides COMPLETED.
+    pub may_be: Option<&'static str>,
     pub failures: Vec<String>,
     pub notes: Vec<String>,
 }
@@ -54,7 +57,7 @@ impl Verdict {
         let unfinished: usize = self
             .rows
             .iter()
-            .filter(|(status, _)| status != "COMPLETED")
+            .filter(|(status, _)| status != "COMPLETED" && Some(status.as_str()) != self.may_be)
             .map(|(_, count)| count)
             .sum();
         let broken = [
@@ -70,7 +73,7 @@ impl Verdict {
             late.map(|delay| format!("the last mail came {delay:.1} s after the recovery")),
             (self.server_errors > 0 && !may_err)
                 .then(|| format!("{} requests were answered 5xx", self.server_errors)),
-            (unfinished > 0).then(|| format!("{unfinished} rows are not COMPLETED")),
+            (unfinished > 0).then(|| format!("{unfinished} rows are not what they must be")),
             (unfenced > 0).then(|| format!("{unfenced} lost attempts settled all the same")),
         ];
         self.failures.extend(broken.into_iter().flatten());
@@ -139,5 +142,16 @@ mod tests {
             1
         );
         assert_eq!(judged(|verdict| verdict.accepted = 0).len(), 1);
+    }
+
+    #[test]
+    fn tasks_may_be_cancelled_only_where_somebody_cancels() {
+        let cancelled = |verdict: &mut Verdict| verdict.rows.push(("CANCELLED".into(), 1));
+        assert_eq!(judged(cancelled).len(), 1);
+        let storm = |verdict: &mut Verdict| {
+            cancelled(verdict);
+            verdict.may_be = Some("CANCELLED");
+        };
+        assert!(judged(storm).is_empty());
     }
 }

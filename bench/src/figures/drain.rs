@@ -12,26 +12,30 @@ use crate::load::Body;
 const MAILS: u64 = 10_000;
 const NOOPS: u64 = 30_000;
 
-/// Mails a second, from the first that reaches the sink to the last.
+/// Mails a second, from the first that reaches the sink to the last; beside them mails that ask to be held, each of which
+/// must be on record before it is sent.
 pub async fn mails(bench: &mut Bench) -> Result<()> {
-    let mut rates = vec![];
+    let (mut rates, mut held) = (vec![], vec![]);
     for _ in 0..bench.runs {
-        let (rate, used) = one_run_of_mails(bench).await?;
+        let (rate, used) = one_run_of_mails(bench, Body::Mail).await?;
         rates.push(rate);
         if rates.len() == usize::from(bench.runs) {
             bench.report.cpu("draining mails, with the start", &used);
         }
+        held.push(one_run_of_mails(bench, Body::HeldMail).await?.0);
     }
     bench
         .report
         .at_least(format!("drain of {MAILS} mails, mails/s"), &rates, 5_000.0);
+    let name = format!("drain of {MAILS} mails that are to be held, mails/s");
+    bench.report.several(name, &held);
     bench.rig.stop_mailers().await?;
     bench.rig.empty().await
 }
 
 /// The rate of one run, and the processors' time of it with the worker's start.
-pub async fn one_run_of_mails(bench: &mut Bench) -> Result<(f64, Use)> {
-    queue(bench, Body::Mail, MAILS).await?;
+pub async fn one_run_of_mails(bench: &mut Bench, body: Body) -> Result<(f64, Use)> {
+    queue(bench, body, MAILS).await?;
     let meter = Meter::start(&bench.rig, None);
     bench.rig.start_mailer().await?;
     bench

@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use super::drain::one_run_of_mails;
 use super::{Bench, CONNECTIONS};
+use crate::load::Body;
 
 const WANTED: u16 = 202;
 /// Of the rates with an empty table.
@@ -49,7 +50,9 @@ async fn rates(bench: &mut Bench) -> Result<Rates> {
             .report
             .trouble("accepting beside history", &tally, WANTED);
         rates.accept.push(tally.rate());
-        rates.drain.push(one_run_of_mails(bench).await?.0);
+        rates
+            .drain
+            .push(one_run_of_mails(bench, Body::Mail).await?.0);
     }
     bench.rig.stop_mailers().await?;
     bench.rig.empty().await?;

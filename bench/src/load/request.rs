@@ -9,6 +9,8 @@ use super::Plan;
 pub enum Body {
     /// One `email.send` of [`MAIL_BYTES`].
     Mail,
+    /// The same, to be held when its worker dies.
+    HeldMail,
     /// One `demo.noop`.
     Noop,
     /// One `demo.stream` of [`STREAM_LINES`].
@@ -47,7 +49,11 @@ impl Body {
             );
         }
         let begin = r#"{"kind":"email.send","payload":{"to":"bench-000000000000@example.com","subject":"Your receipt","text":"Thank you for your order. "#;
-        let end = r#""}}"#;
+        let end = if self == Self::HeldMail {
+            r#""},"on_worker_lost":"hold"}"#
+        } else {
+            r#""}}"#
+        };
         let fill = MAIL_BYTES - begin.len() - end.len();
         format!("{begin}{}{end}", "x".repeat(fill))
     }

@@ -10,18 +10,21 @@ use diesel::{
     sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use shared::{
+    kinds::KINDS,
     statement,
     task::{Lane, OnWorkerLost, Queue, Status, TaskId},
 };
 use uuid::Uuid;
 
 statement! {
-    /// The last condition takes up a claim of ours whose answer was lost with the connection.
+    /// The last condition takes up a claim of ours whose answer was lost with the connection. A task that asks to be held
+    /// has passed its point of no return with this, unless its kind says that point itself.
     pub struct Claim -> (
         SqlUuid, Integer, Text, Text, Text, Text, Text, Integer, Integer, Text,
         Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Text>, Nullable<Integer>, Nullable<Integer>
     ) {
         worker: SqlUuid = Uuid,
+        marking: Array<Text> = Vec<&'static str>,
         id: Array<SqlUuid> = Vec<Uuid>,
         attempt: Array<Integer> = Vec<i32>,
         worker_again: SqlUuid = Uuid,
@@ -36,7 +39,8 @@ statement! {
         next_attempt_at = NULL,
         -- Set while it waited for a limit; else null already, which keeps the update out of the index.
         due_at = NULL,
-        progress = NULL
+        progress = NULL,
+        point_of_no_return_at = CASE WHEN t.on_worker_lost = 'hold' AND t.kind <> ALL (?) THEN now() END
      FROM (SELECT unnest(?) AS id, unnest(?) AS attempt) AS message
      WHERE t.id = message.id AND (
         (t.status IN ('PENDING', 'RETRYING') AND t.attempt = message.attempt - 1)
@@ -44,6 +48,20 @@ statement! {
      RETURNING t.id, t.attempt, t.status, t.kind, t.queue, t.lane, t.payload::text, t.max_attempts,
         t.forgiven, t.on_worker_lost, t.run_at, t.started_at, t.traceparent,
         t.soft_limit_s, t.hard_limit_s"
+}
+
+impl Claim {
+    /// For these messages: tasks, and the attempts that they ask for.
+    pub fn new(worker: Uuid, id: Vec<Uuid>, attempt: Vec<i32>) -> Self {
+        let marking = KINDS.iter().filter(|kind| kind.marks_point);
+        Self {
+            worker,
+            marking: marking.map(|kind| kind.name).collect(),
+            id,
+            attempt,
+            worker_again: worker,
+        }
+    }
 }
 
 /// What became of a claim; messages that appear in neither list have no work left behind them.

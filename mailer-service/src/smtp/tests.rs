@@ -2,6 +2,7 @@
 
 mod entry;
 mod loss;
+mod point;
 mod pooling;
 mod refusals;
 mod script;
@@ -58,17 +59,21 @@ fn mail_to(to: &str) -> EmailSend {
 }
 
 async fn send(sender: &Sender, mail: &EmailSend) -> Result<EmailSent, SendError> {
-    sender
-        .send(
-            &Outgoing {
-                task_id: TaskId::now(),
-                mail,
-                not_before: None,
-                permit: &Always::default(),
-            },
-            Instant::now() + LONG,
-        )
-        .await
+    send_if(sender, mail, &Always::default()).await
+}
+
+async fn send_if(
+    sender: &Sender,
+    mail: &EmailSend,
+    permit: &dyn Permit,
+) -> Result<EmailSent, SendError> {
+    let outgoing = Outgoing {
+        task_id: TaskId::now(),
+        mail,
+        not_before: None,
+        permit,
+    };
+    sender.send(&outgoing, Instant::now() + LONG).await
 }
 
 /// Sends one mail to a relay with that script.

@@ -1,6 +1,7 @@
 //! One mail to one recipient over one connection: MAIL, RCPT, DATA, the mail, the final dot.
 
 use super::{
+    Permit,
     connection::{Connection, failure, within},
     error::{Class, SendError, code},
     reply::{self, Phase},
@@ -12,7 +13,7 @@ use std::{
     fmt::Write as _,
     sync::atomic::{AtomicBool, Ordering},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// The mail and whom it is for.
 pub(super) struct Envelope<'a> {
@@ -49,6 +50,7 @@ impl Connection {
     pub(super) async fn send(
         &mut self,
         mail: &Envelope<'_>,
+        permit: &dyn Permit,
         timeouts: Timeouts,
         deadline: Instant,
     ) -> Result<String, Refusal> {
@@ -67,7 +69,31 @@ impl Connection {
         } else {
             self.announce(mail, &parameters, timeouts, deadline).await?;
         }
+        self.pass_point(permit, timeouts, deadline).await?;
         self.body(mail.message, timeouts, deadline).await
+    }
+
+    /// The last stop before the mail: once its bytes are written, its end may be on its way with them.
+    async fn pass_point(
+        &mut self,
+        permit: &dyn Permit,
+        timeouts: Timeouts,
+        deadline: Instant,
+    ) -> Result<(), Refusal> {
+        let Some(recorded) = permit.point_of_no_return() else {
+            return Ok(());
+        };
+        // The relay waits for the mail meanwhile, so not for longer than a command may take.
+        let until = deadline.min(Instant::now() + timeouts.command);
+        if !matches!(timeout_at(until, recorded).await, Ok(true)) {
+            return Err(Refusal::dropped(SendError::not_begun()));
+        }
+        if self.wire.is_quiet() {
+            return Ok(());
+        }
+        let text = "the connection was lost before the mail itself";
+        let lost = SendError::new(Class::Retry, code::CONNECTION_LOST, text);
+        Err(Refusal::dropped(lost))
     }
 
     /// The parameters of MAIL (RFC 1870, 6152, 6531); fails where this relay can't take this mail.

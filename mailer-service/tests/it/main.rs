@@ -7,6 +7,7 @@ mod broker;
 mod database;
 mod http_request;
 mod life;
+mod model;
 mod operate;
 mod rescue;
 mod retry;

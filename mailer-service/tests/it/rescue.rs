@@ -6,24 +6,34 @@ use testkit::inbox::{Action, FaultRule, Phase};
 
 const QUICK: &[(&str, &str)] = &[("rescue.heartbeat_s", "1"), ("rescue.lease_s", "3")];
 
-/// Makes a task look as if a worker had claimed it and died.
-async fn strand(world: &World, id: &str) {
+/// A worker that has died, and that nobody has noticed yet.
+const DEAD: &str = "insert into workers (id, name, host, pid, version, queues, state)
+    values (gen_random_uuid(), 'dead', 'dead', 1, '0', '{mail}', 'alive')";
+
+/// Makes a task look as if a worker had claimed it and died, before or after its point of no return.
+async fn strand(world: &World, id: &str, passed: bool) {
+    let point = if passed { "now()" } else { "null" };
     world
         .env
         .execute(&format!(
-            "insert into workers (id, name, host, pid, version, queues, state)
-             values (gen_random_uuid(), 'dead', 'dead', 1, '0', '{{mail}}', 'alive');
-             update tasks set status = 'PROCESSING', attempt = 1, started_at = now(), worker_id = (select id from workers where name = 'dead' limit 1)
-             where id = '{id}'"
+            "{DEAD};
+             update tasks set status = 'PROCESSING', attempt = 1, started_at = now(), worker_id = (select id from workers where name = 'dead' limit 1),
+                point_of_no_return_at = {point} where id = '{id}'"
         ))
         .await;
+}
+
+/// Has the tasks of the running worker rescued, as if it were dead, while it goes on.
+async fn declare_dead(world: &World) {
+    let sql = format!("update workers set state = 'lost'; {DEAD}");
+    world.env.execute(&sql).await;
 }
 
 #[tokio::test]
 async fn a_dead_workers_task_is_tried_again() {
     let mut world = World::without_mailer("rescue_retry", QUICK).await;
     let id = world.mail("ada@example.com", json!({})).await;
-    strand(&world, &id).await;
+    strand(&world, &id, true).await;
     world.start_mailer();
     let task = world.wait_for(&id, "COMPLETED").await;
     assert_eq!(task["attempt"], 2);
@@ -52,11 +62,122 @@ async fn the_tasks_policy_decides_what_a_lost_worker_means() {
         let id = world
             .mail("ada@example.com", json!({"on_worker_lost": policy}))
             .await;
-        strand(&world, &id).await;
+        strand(&world, &id, true).await;
         let task = world.wait_for(&id, status).await;
         assert_eq!(task["error"]["code"], "worker_lost");
         world.finish().await;
     }
+}
+
+#[tokio::test]
+async fn a_held_task_that_had_not_acted_is_tried_again_while_attempts_are_left() {
+    let mut world = World::without_mailer("rescue_ahead", QUICK).await;
+    let held = |more| json!({"on_worker_lost": "hold", "max_attempts": more});
+    let more = world.mail("ada@example.com", held(2)).await;
+    let last = world.mail("bob@example.com", held(1)).await;
+    strand(&world, &more, false).await;
+    strand(&world, &last, false).await;
+    world.wait_for(&last, "FAILED").await;
+    world.start_mailer();
+    assert_eq!(world.wait_for(&more, "COMPLETED").await["attempt"], 2);
+    assert_eq!(world.inbox.count(), 1);
+    world.finish().await;
+}
+
+/// While the disk is full the mail stands right before its end, the relay waiting for it.
+#[tokio::test]
+async fn a_mail_is_on_record_before_it_can_be_sent() {
+    let mut world = World::without_mailer("rescue_point", QUICK).await;
+    world
+        .env
+        .execute(
+            "create function refuse() returns trigger language plpgsql as
+                $$ begin raise exception 'refused for the test' using errcode = '53100'; end $$;
+             create trigger refuse before update on tasks for each row
+                when (old.point_of_no_return_at is null and new.point_of_no_return_at is not null) execute function refuse()",
+        )
+        .await;
+    world.start_mailer();
+    let terms = json!({"on_worker_lost": "hold"});
+    let other = world.mail("other@example.com", json!({})).await;
+    let held = world.mail("ada@example.com", terms).await;
+    world.wait_for(&other, "COMPLETED").await;
+    world.wait_for(&held, "PROCESSING").await;
+    let waits = "select count(*) from tasks where point_of_no_return_at is not null";
+    assert_eq!(world.env.sql::<i64>(waits).await, 0);
+    assert_eq!(world.inbox.count(), 1);
+
+    // Its worker is thought dead and goes on: of two attempts that wait for their record one gets it.
+    declare_dead(&world).await;
+    world
+        .env
+        .wait_until(LONG, "the second attempt to begin", async || {
+            let task = world.task(&held).await;
+            task["attempt"] == 2 && task["status"] == "PROCESSING"
+        })
+        .await;
+    world.env.execute("drop trigger refuse on tasks").await;
+    let task = world.wait_for(&held, "COMPLETED").await;
+    assert_eq!(task["attempt"], 2, "{task}");
+    assert_eq!(world.env.sql::<i64>(waits).await, 1);
+    assert_eq!(world.inbox.count(), 2);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_may_have_been_sent_waits_for_a_person() {
+    let mut world = World::without_mailer("rescue_resolve", QUICK).await;
+    world.start_mailer();
+    // The relay has the mails and does not say so.
+    let silence = FaultRule::new("*", Phase::Dot, Action::Delay { ms: 600_000 });
+    world.inbox.set_faults(vec![silence]).unwrap();
+    let findings = [
+        ("completed", "COMPLETED", 1),
+        ("failed", "FAILED", 1),
+        ("retry", "COMPLETED", 2),
+    ];
+    let mut ids = Vec::new();
+    for (finding, ..) in findings {
+        let to = format!("{finding}@example.com");
+        ids.push(world.mail(&to, json!({"on_worker_lost": "hold"})).await);
+    }
+    world.inbox.wait_for_count(3, LONG).await.unwrap();
+    declare_dead(&world).await;
+    for id in &ids {
+        let task = world.wait_for(id, "UNKNOWN").await;
+        assert_eq!(task["error"]["code"], "worker_lost");
+    }
+    world.inbox.set_faults(Vec::new()).unwrap();
+    // What the worker that was thought dead has to say comes too late.
+    world.inbox.drop_connections();
+    for (id, (finding, status, mails)) in ids.iter().zip(findings) {
+        let path = format!("/tasks/{id}/resolve");
+        let (answer, task) = world.post(&path, &json!({"as": finding})).await;
+        assert_eq!(answer, 200, "{task}");
+        world.wait_for(id, status).await;
+        let to = format!("{finding}@example.com");
+        let arrived = world.inbox.messages();
+        let arrived = arrived
+            .iter()
+            .filter(|mail| mail.envelope_to == [to.clone()]);
+        assert_eq!(arrived.count(), mails, "{finding}");
+    }
+    world.finish().await;
+}
+
+/// Of a kind that does not say its point of no return, the claim is it.
+#[tokio::test]
+async fn a_kind_without_a_point_of_its_own_is_held_from_its_claim() {
+    let settings = [QUICK, &[("service.shutdown_grace_s", "1")]].concat();
+    let mut world = World::without_mailer("rescue_claimed", &settings).await;
+    world.start_mailer();
+    let payload = json!({"seconds": 60, "stubborn": true});
+    let sleep = json!({"kind": "demo.sleep", "payload": payload, "on_worker_lost": "hold"});
+    let id = world.accept(&sleep).await;
+    world.wait_for(&id, "PROCESSING").await;
+    declare_dead(&world).await;
+    world.wait_for(&id, "UNKNOWN").await;
+    world.finish().await;
 }
 
 #[tokio::test]

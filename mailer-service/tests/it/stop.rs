@@ -73,6 +73,29 @@ async fn a_task_that_outlasts_the_grace_is_given_back() {
     world.finish().await;
 }
 
+#[tokio::test]
+async fn a_held_mail_that_was_not_sent_yet_is_given_back() {
+    let mut world = World::without_mailer("stop_held", &[("service.shutdown_grace_s", "1")]).await;
+    world
+        .inbox
+        .set_faults(vec![FaultRule {
+            times: Some(1),
+            ..FaultRule::new("*", Phase::Data, Action::Hang)
+        }])
+        .unwrap();
+    let held = json!({"on_worker_lost": "hold", "max_attempts": 1});
+    let id = world.mail("ada@example.com", held).await;
+    world.start_mailer();
+    world.wait_for(&id, "PROCESSING").await;
+    world.stop_mailer().await;
+    let task = world.wait_for(&id, "PENDING").await;
+    assert_eq!(task["error"], serde_json::Value::Null, "{task}");
+    world.start_mailer();
+    assert_eq!(world.wait_for(&id, "COMPLETED").await["attempt"], 2);
+    assert_eq!(world.inbox.count(), 1);
+    world.finish().await;
+}
+
 /// The relay has the mail and takes longer to say so than the worker may take to stop.
 #[tokio::test]
 async fn a_mail_that_may_have_been_sent_goes_by_its_policy() {

@@ -76,6 +76,7 @@ impl Kind for EmailSend {
         factor: 4,
         longest: Duration::from_secs(3600),
     };
+    const MARKS_POINT: bool = true;
     type Output = EmailSent;
 
     fn prepare(&mut self, defaults: &AcceptDefaults) -> Result<(), Vec<FieldError>> {

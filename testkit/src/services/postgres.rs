@@ -156,6 +156,12 @@ impl Postgres {
         self.process.thaw();
     }
 
+    /// Sets a variable for the next start.
+    pub fn set_env(&mut self, key: &str, value: &str) {
+        self.launch.env.retain(|(name, _)| name != key);
+        self.launch.env.push((key.into(), value.into()));
+    }
+
     /// Starts the stopped instance on the same data and the same port.
     pub async fn start_again(&mut self) -> Result<()> {
         if self.process.is_running() {

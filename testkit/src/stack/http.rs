@@ -33,3 +33,11 @@ pub(super) async fn json(url: &str) -> Result<serde_json::Value> {
     let asking = async { client().get(url).send().await?.json().await };
     asking.await.with_context(|| format!("GET {url}"))
 }
+
+pub(super) async fn text(url: &str) -> Result<String> {
+    let asking = async {
+        let answer = client().get(url).send().await?.error_for_status()?;
+        answer.text().await
+    };
+    asking.await.with_context(|| format!("GET {url}"))
+}

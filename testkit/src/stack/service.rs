@@ -137,6 +137,13 @@ impl Service {
         http::json(&format!("{}/health", self.url)).await
     }
 
+    /// A counter of its `/metrics`, all labels together; 0 while it has counted nothing. Not for the api-service, whose
+    /// metrics want a key.
+    pub async fn counter(&self, name: &str) -> Result<f64> {
+        let text = http::text(&format!("{}/metrics", self.url)).await?;
+        Ok(sum(&text, name))
+    }
+
     pub async fn wait_until_ready(&mut self) -> Result<()> {
         let start = Instant::now();
         while !self.is_ready().await {
@@ -166,5 +173,30 @@ impl Service {
             self.log_path().display(),
             self.log_tail(15)
         )
+    }
+}
+
+/// All samples of a metric in Prometheus' text form, added up.
+fn sum(text: &str, name: &str) -> f64 {
+    let value = |line: &str| -> Option<f64> {
+        let rest = line.strip_prefix(name)?;
+        let is_it = rest.starts_with([' ', '{']);
+        rest.rsplit(' ').next().filter(|_| is_it)?.parse().ok()
+    };
+    // Not `sum`, which makes -0 of nothing.
+    text.lines()
+        .filter_map(value)
+        .fold(0.0, |sum, value| sum + value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_the_sum_of_its_samples() {
+        let text = "# TYPE a_total counter\na_total{x=\"1 2\"} 3\na_total{x=\"2\"} 4\na_total_more 5\nb_total 6\n";
+        let sums = ["a_total", "b_total", "c_total"].map(|name| format!("{}", sum(text, name)));
+        assert_eq!(sums, ["7", "6", "0"]);
     }
 }

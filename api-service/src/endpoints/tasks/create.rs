@@ -66,7 +66,10 @@ pub struct TaskRequest<'a> {
     /// Seconds after its end until its result is removed; with the task when left out.
     #[schema(minimum = 0)]
     result_ttl: Option<i64>,
-    /// What to do when the worker dies while running it; `retry` when left out.
+    /// What to do when the worker dies, or has to stop, while running it: `retry` (when left out; its work may be done
+    /// twice), `fail`, or `hold`. With `hold` the moment is on record from which its work may have been done (of a mail:
+    /// right before it is sent; of most kinds: when a worker claims it). After that the task becomes UNKNOWN and waits for
+    /// a person to resolve it, before it is tried again; so its work is never repeated unasked.
     on_worker_lost: Option<OnWorkerLost>,
 }
 

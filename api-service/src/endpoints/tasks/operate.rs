@@ -198,7 +198,7 @@ pub struct Resolution {
     tag = "Operation",
     operation_id = "resolveTask",
     summary = "Settle an UNKNOWN task",
-    description = "For tasks with `on_worker_lost: hold` whose worker died, or lost its connection, at a moment when their work may have been done. Needs the scope `operate`.",
+    description = "For tasks with `on_worker_lost: hold` whose worker died, had to stop, lost its connection or ran out of time after the moment from which their work may have been done. `completed` and `failed` settle the task; `retry` has it run again, which may repeat its work. Needs the scope `operate`.",
     params(("id" = Uuid, Path, description = "The task's id")),
     request_body = Resolution,
     responses(
