@@ -7,7 +7,10 @@ mod serve;
 pub use endpoint::Endpoint;
 pub use serve::{Listening, ServeError, serve};
 
-use crate::{auth::KeyRing, endpoints, endpoints::health::Probe, intake::Intake, waiters::Waiters};
+use crate::{
+    auth::KeyRing, budget::Budgets, endpoints, endpoints::health::Probe, intake::Intake,
+    waiters::Waiters,
+};
 use actix_web::web::{self, ServiceConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
 use shared::{
@@ -51,6 +54,7 @@ impl AppState {
     pub fn start(
         config: Arc<Config>,
         intake: Intake,
+        budgets: Budgets,
         publisher: Publisher,
         metrics: PrometheusHandle,
         stop: CancellationToken,
@@ -58,7 +62,7 @@ impl AppState {
         let pool = Pool::new(&config.database);
         Ok(Self {
             defaults: config.accept_defaults()?,
-            keys: KeyRing::spawn(pool.clone(), stop.clone()),
+            keys: KeyRing::spawn(pool.clone(), budgets, stop.clone()),
             waiters: Waiters::spawn(pool.clone(), config.http.max_waiting, stop.clone()),
             database: Probe::new(pool.clone()),
             started: Instant::now(),

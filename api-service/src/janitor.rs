@@ -1,6 +1,6 @@
 //! Ends and deletes by age, in small batches, so that accepting does not notice.
 
-use crate::queries::{audit, outbox, retention, workers};
+use crate::queries::{audit, budgets, outbox, retention, workers};
 use shared::{config::Config, db::Session, gate::Gate, threads};
 use std::{thread::JoinHandle, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,9 @@ pub(crate) fn spawn(
             if retention.audit_days > 0 {
                 batches(&mut session, &stop, "audit lines", |c| {
                     audit::forget(c, retention.audit_days, BATCH)
+                });
+                batches(&mut session, &stop, "counts of quotas", |c| {
+                    budgets::forget_usage(c, retention.audit_days, BATCH)
                 });
             }
             batches(&mut session, &stop, "old workers", |c| {

@@ -106,6 +106,7 @@ mod tests {
                 let is_open = operation["security"] == serde_json::json!([{}]);
                 assert!(responses.contains_key("default"));
                 assert_eq!(responses.contains_key("401"), !is_open, "{operation}");
+                assert_eq!(responses.contains_key("429"), !is_open, "{operation}");
                 assert_eq!(
                     responses.contains_key("415"),
                     operation["requestBody"].is_object()

@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod api_keys;
 pub mod audit;
+pub mod budgets;
 pub mod dead_letters;
 pub mod epoch;
 pub mod idempotency;

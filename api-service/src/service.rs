@@ -3,6 +3,7 @@
 
 use crate::{
     app::{self, AppState, ServeError},
+    budget::Budgets,
     intake::Intake,
     janitor, reaper, reconciler, relay, scheduler,
 };
@@ -74,9 +75,11 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     let ready = Gate::default();
     let (intake, accepting) =
         Intake::spawn(config, publisher.clone(), ready.clone(), finish.clone())?;
+    let (budgets, leasing) = Budgets::spawn(config, ready.clone(), finish.clone())?;
     let state = AppState::start(
         Arc::new(config.clone()),
         intake,
+        budgets,
         publisher.clone(),
         metrics.clone(),
         stop.clone(),
@@ -116,6 +119,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         drop(state);
         finish.cancel();
         threads::join(accepting).await;
+        threads::join(leasing).await;
         threads::end_within(Duration::from_secs(5), publishing).await;
         threads::join(sweeper).await;
         tracing::info!("stopped");

@@ -17,6 +17,7 @@ pub struct Config {
     pub broker: Broker,
     pub http: Http,
     pub accept: Accept,
+    pub auth: Auth,
     pub limits: InputLimits,
     pub outbox: Outbox,
     pub rescue: Rescue,
@@ -88,6 +89,20 @@ pub struct Accept {
     pub max_batch_bytes: usize,
     pub patience_ms: u64,
     pub idempotency_hours: u32,
+}
+
+/// What holds for API keys that say nothing else; 0: no limit.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub rate_per_s: f64,
+    pub burst: u32,
+    pub daily_quota: u32,
+}
+
+impl Auth {
+    /// Requests per second that can be asked for.
+    pub const HIGHEST_RATE: f64 = 1_000_000.0;
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -303,6 +318,9 @@ impl Config {
         if self.accept.max_batch == 0 || self.accept.queue_capacity == 0 {
             return value("accept", "max_batch and queue_capacity must be 1 or more");
         }
+        if !(0.0..=Auth::HIGHEST_RATE).contains(&self.auth.rate_per_s) {
+            return value("auth.rate_per_s", "must be 0 to 1000000");
+        }
         if self.broker.publish_window == 0 {
             return value("broker.publish_window", "must be 1 or more");
         }
@@ -373,6 +391,7 @@ mod tests {
             ("http.listne", "x", "listne"),
             ("http.workers", "two", "http.workers"),
             ("mail.default_from", "nobody", "mail.default_from"),
+            ("auth.rate_per_s", "-1", "auth.rate_per_s"),
             ("rescue.heartbeat_s", "10", "rescue.lease_s"),
             ("mail.relays.default.tls", "maybe", "tls"),
         ] {

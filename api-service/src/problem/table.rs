@@ -73,6 +73,10 @@ problems! {
         "known_kinds names the kinds that this service runs. Kinds that begin with `demo.` are known only where service.demo_kinds is true."
     IdempotencyKeyReused = 422 "idempotency-key-reused" "The Idempotency-Key belongs to another request"
         "A request with this Idempotency-Key but another method, path or body has been answered before. Use a new key for a new request, and repeat a request byte for byte."
+    RateLimited = 429 "rate-limited" "Too many requests with this API key"
+        "Nothing was done. Send the request again after the seconds in Retry-After. RateLimit-Policy says what the key may do and RateLimit what is left; `api-service key limit ID --rate N --burst N` changes it."
+    QuotaExhausted = 429 "quota-exhausted" "This API key's tasks of the day are used up"
+        "Nothing was stored. The quota counts accepted tasks, a mail to ten recipients as ten, and begins anew at midnight UTC, which is after the seconds in Retry-After. `api-service key limit ID --daily-quota N` changes it."
     Internal = 500 "internal" "Something went wrong in this service"
         "It has been logged under the request id. Sending the request again is safe with an Idempotency-Key."
     Overloaded = 503 "overloaded" "Too many requests are waiting"
@@ -94,7 +98,11 @@ impl ProblemType {
     /// Seconds to wait before the next try, where trying again is the remedy.
     pub const fn retry_after(self) -> Option<u32> {
         match self {
-            Self::Overloaded | Self::DatabaseUnavailable | Self::Stopping => Some(1),
+            Self::Overloaded
+            | Self::DatabaseUnavailable
+            | Self::Stopping
+            | Self::RateLimited
+            | Self::QuotaExhausted => Some(1),
             Self::TooManyWaiting => Some(5),
             _ => None,
         }

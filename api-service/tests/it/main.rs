@@ -6,6 +6,7 @@
 mod auth;
 mod emails;
 mod idempotency;
+mod key_limits;
 mod list;
 mod operate;
 mod operation;
