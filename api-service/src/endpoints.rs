@@ -6,6 +6,7 @@ pub mod emails;
 pub mod health;
 pub mod metrics;
 pub mod problems;
+pub mod replays;
 mod request;
 mod submit;
 pub mod tasks;
@@ -37,6 +38,7 @@ pub fn configure(app: &mut ServiceConfig) {
                 .configure(tasks::configure)
                 .configure(emails::configure)
                 .configure(dead_letters::configure)
+                .configure(replays::configure)
                 .service(metrics::endpoint("/metrics"))
                 .default_service(web::to(not_found)),
         )

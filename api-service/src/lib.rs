@@ -14,6 +14,7 @@ pub mod queries;
 mod reaper;
 mod reconciler;
 mod relay;
+pub mod replayer;
 mod scheduler;
 pub mod service;
 pub mod waiters;

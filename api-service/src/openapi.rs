@@ -3,7 +3,7 @@
 mod finish;
 
 use crate::{
-    endpoints::{dead_letters, emails, health, metrics, problems, tasks},
+    endpoints::{dead_letters, emails, health, metrics, problems, replays, tasks},
     problem::ProblemSchema,
 };
 use finish::Finish;
@@ -31,6 +31,9 @@ use utoipa::OpenApi;
         tasks::bulk::cancel,
         tasks::bulk::retry,
         dead_letters::list,
+        replays::list,
+        replays::show,
+        replays::stop,
         health::health,
         health::live,
         health::ready,
@@ -83,6 +86,9 @@ mod tests {
         GET /api/v1/health/live
         GET /api/v1/health/ready
         GET /api/v1/metrics
+        GET /api/v1/replays
+        GET /api/v1/replays/{id}
+        POST /api/v1/replays/{id}/stop
         GET /api/v1/tasks
         POST /api/v1/tasks
         POST /api/v1/tasks/cancel

@@ -9,6 +9,7 @@ pub mod epoch;
 pub mod idempotency;
 pub mod operate;
 pub mod outbox;
+pub mod replays;
 pub mod rescue;
 pub mod retention;
 pub mod tasks;

@@ -5,7 +5,7 @@ use crate::{
     app::{self, AppState, ServeError},
     budget::Budgets,
     intake::Intake,
-    janitor, reaper, reconciler, relay, scheduler,
+    janitor, reaper, reconciler, relay, replayer, scheduler,
 };
 use actix_web::web::Data;
 use shared::{
@@ -92,6 +92,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         relay::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         scheduler::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         reaper::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
+        replayer::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         janitor::spawn(config, ready.clone(), stop.clone())?,
     ];
     let reconciling = reconciler::spawn(config, publisher.clone(), ready, stop.clone());

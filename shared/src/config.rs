@@ -116,6 +116,7 @@ pub struct InputLimits {
     pub max_attempts: u16,
     pub max_schedule_days: u32,
     pub max_bulk: usize,
+    pub max_replay_rate: u32,
     pub max_time_limit_s: u32,
 }
 

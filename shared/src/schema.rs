@@ -172,5 +172,16 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    replay_tasks (replay_id, task_id) {
+        replay_id -> Uuid,
+        task_id -> Uuid,
+        attempt -> Integer,
+        outcome -> Nullable<Text>,
+        replayed_at -> Timestamptz,
+        settled_at -> Nullable<Timestamptz>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(tasks, outbox, task_attempts, workers);
 diesel::allow_tables_to_appear_in_same_query!(api_keys, api_key_usage);

@@ -11,5 +11,6 @@ mod list;
 mod operate;
 mod operation;
 mod problems;
+mod replays;
 mod support;
 mod tasks;
