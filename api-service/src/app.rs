@@ -8,8 +8,8 @@ pub use endpoint::Endpoint;
 pub use serve::{Listening, ServeError, serve};
 
 use crate::{
-    auth::KeyRing, depths::Depths, endpoints, endpoints::health::Probe, intake::Intake,
-    waiters::Waiters, watcher::Watcher,
+    auth::KeyRing, budget::Budgets, depths::Depths, endpoints, endpoints::health::Probe,
+    intake::Intake, waiters::Waiters, watcher::Watcher,
 };
 use actix_web::web::{self, ServiceConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -59,6 +59,7 @@ impl AppState {
     pub fn start(
         config: Arc<Config>,
         intake: Intake,
+        budgets: Budgets,
         publisher: Publisher,
         depths: Depths,
         watcher: Watcher,
@@ -68,7 +69,7 @@ impl AppState {
         let pool = Pool::new(&config.database);
         Ok(Self {
             defaults: config.accept_defaults()?,
-            keys: KeyRing::spawn(pool.clone(), stop.clone()),
+            keys: KeyRing::spawn(pool.clone(), budgets, stop.clone()),
             waiters: Waiters::new(watcher.clone(), config.http.max_waiting, stop.clone()),
             streams: Arc::new(Semaphore::new(
                 config.http.max_streams.min(Semaphore::MAX_PERMITS),

@@ -12,6 +12,7 @@ pub use scope::{Scope, Scopes};
 
 use crate::{
     app::AppState,
+    budget::Budget,
     problem::{Problem, ProblemType},
 };
 use actix_web::{
@@ -29,11 +30,13 @@ use std::{
 use uuid::Uuid;
 
 /// The API key that a request came with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     pub key_id: Uuid,
     pub name: Arc<str>,
     pub scopes: Scopes,
+    /// What it may use; none: it has no limits.
+    pub budget: Option<Arc<Budget>>,
 }
 
 impl Caller {
@@ -82,13 +85,24 @@ pub async fn require_key(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse, Error> {
-    match caller(&state, &request).await {
-        Ok(caller) => {
+    let caller = match caller(&state, &request).await {
+        Ok(caller) => caller,
+        Err(problem) => return Ok(request.error_response(problem)),
+    };
+    let Some(budget) = caller.budget.clone() else {
+        request.extensions_mut().insert(caller);
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    };
+    let admitted = budget.admit().await;
+    let mut response = match admitted {
+        Ok(()) => {
             request.extensions_mut().insert(caller);
-            Ok(next.call(request).await?.map_into_boxed_body())
+            next.call(request).await?.map_into_boxed_body()
         }
-        Err(problem) => Ok(request.error_response(problem)),
-    }
+        Err(refusal) => request.error_response(Problem::from(refusal)),
+    };
+    budget.describe(admitted, response.headers_mut());
+    Ok(response)
 }
 
 async fn caller(state: &AppState, request: &ServiceRequest) -> Result<Caller, Problem> {

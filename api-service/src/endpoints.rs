@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod pausing;
 pub mod problems;
 pub mod queues;
+pub mod replays;
 mod request;
 mod submit;
 pub mod tasks;
@@ -46,6 +47,7 @@ pub fn configure(app: &mut ServiceConfig) {
                 .configure(kinds::configure)
                 .configure(limits::configure)
                 .configure(workers::configure)
+                .configure(replays::configure)
                 .service(metrics::endpoint("/metrics"))
                 .default_service(web::to(not_found)),
         )

@@ -1,6 +1,6 @@
 //! Ends and deletes by age, in small batches, so that accepting does not notice.
 
-use crate::queries::{audit, load, outbox, policy, retention, workers};
+use crate::queries::{audit, budgets, load, outbox, policy, replays, retention, workers};
 use shared::{config::Config, db::Session, gate::Gate, threads};
 use std::{thread::JoinHandle, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -32,10 +32,22 @@ pub(crate) fn spawn(
                 batches(&mut session, &stop, "finished tasks", |c| {
                     retention::delete_finished(c, retention.finished_days, retention.batch)
                 });
+                batches(&mut session, &stop, "tasks of replays", |c| {
+                    replays::forget_tasks(c, retention.finished_days, BATCH)
+                });
             }
             if retention.audit_days > 0 {
                 batches(&mut session, &stop, "audit lines", |c| {
                     audit::forget(c, retention.audit_days, BATCH)
+                });
+                batches(&mut session, &stop, "counts of quotas", |c| {
+                    budgets::forget_usage(c, retention.audit_days, BATCH)
+                });
+                batches(&mut session, &stop, "tasks of replays", |c| {
+                    replays::forget_tasks(c, retention.audit_days, BATCH)
+                });
+                batches(&mut session, &stop, "replays", |c| {
+                    replays::forget(c, retention.audit_days, BATCH)
                 });
             }
             batches(&mut session, &stop, "old rates", |c| {

@@ -4,6 +4,7 @@
 pub mod accepted;
 pub mod app;
 pub mod auth;
+pub mod budget;
 pub mod cli;
 pub mod depths;
 pub mod endpoints;
@@ -16,6 +17,7 @@ pub mod queries;
 mod reaper;
 mod reconciler;
 mod relay;
+pub mod replayer;
 mod scheduler;
 pub mod service;
 pub mod waiters;

@@ -4,7 +4,7 @@ mod finish;
 
 use crate::{
     endpoints::{
-        dead_letters, emails, health, kinds, limits, metrics, problems, queues,
+        dead_letters, emails, health, kinds, limits, metrics, problems, queues, replays,
         tasks::{
             self,
             events::{OutputEvent, RestartEvent, StateEvent},
@@ -56,6 +56,9 @@ use utoipa::OpenApi;
         workers::show,
         workers::drain,
         workers::resume,
+        replays::list,
+        replays::show,
+        replays::stop,
         health::health,
         health::live,
         health::ready,
@@ -120,6 +123,9 @@ mod tests {
         GET /api/v1/queues
         POST /api/v1/queues/{queue}/pause
         POST /api/v1/queues/{queue}/resume
+        GET /api/v1/replays
+        GET /api/v1/replays/{id}
+        POST /api/v1/replays/{id}/stop
         GET /api/v1/tasks
         POST /api/v1/tasks
         POST /api/v1/tasks/cancel
@@ -149,6 +155,7 @@ mod tests {
                 let is_open = operation["security"] == serde_json::json!([{}]);
                 assert!(responses.contains_key("default"));
                 assert_eq!(responses.contains_key("401"), !is_open, "{operation}");
+                assert_eq!(responses.contains_key("429"), !is_open, "{operation}");
                 assert_eq!(
                     responses.contains_key("415"),
                     operation["requestBody"].is_object()

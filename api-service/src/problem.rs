@@ -11,6 +11,7 @@ pub use flaw::Flaw;
 pub use page::page;
 pub use table::ProblemType;
 
+use crate::budget::{Refusal, whole_seconds};
 use actix_web::{
     HttpResponse, HttpResponseBuilder, ResponseError,
     http::{StatusCode, header},
@@ -39,6 +40,8 @@ struct Occurrence {
     errors: Vec<Flaw>,
     known_kinds: Vec<&'static str>,
     allow: Option<String>,
+    /// Seconds, where this occurrence knows better than its row.
+    retry_after: Option<u64>,
     request_id: Option<Arc<str>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -85,6 +88,13 @@ impl Problem {
         let mut problem = Self::new(ProblemType::MethodNotAllowed);
         problem.occurrence.allow = Some(allow);
         problem
+    }
+
+    /// When to try again, in seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.occurrence.retry_after = Some(seconds);
+        self
     }
 
     /// 500; the cause is logged and not shown.
@@ -199,7 +209,8 @@ impl ResponseError for Problem {
         if let Some(id) = &self.occurrence.request_id {
             response.insert_header(("x-request-id", id.as_ref()));
         }
-        if let Some(seconds) = self.kind.retry_after() {
+        let usual = || self.kind.retry_after().map(u64::from);
+        if let Some(seconds) = self.occurrence.retry_after.or_else(usual) {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
         if self.status_code() == StatusCode::UNAUTHORIZED {
@@ -209,6 +220,27 @@ impl ResponseError for Problem {
             response.insert_header((header::ALLOW, allow.as_str()));
         }
         response.body(self.to_json())
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Rate(wait) => {
+                Self::new(ProblemType::RateLimited).retry_after(whole_seconds(wait))
+            }
+            Refusal::Quota { wait, left } => Self::new(ProblemType::QuotaExhausted)
+                .detail(format!("The key has {left} tasks left until midnight UTC."))
+                .retry_after(whole_seconds(wait)),
+            Refusal::TooLarge(daily) => Self::fields(vec![FieldError::new(
+                "",
+                format!(
+                    "makes more tasks than the API key's daily quota has, {daily}; send several requests, or change it by `api-service key limit`"
+                ),
+            )]),
+            Refusal::Unavailable => Self::new(ProblemType::DatabaseUnavailable)
+                .detail("The API key's daily quota can't be looked at. Nothing was stored."),
+        }
     }
 }
 
@@ -241,12 +273,13 @@ mod tests {
                     .all(|other| other.slug() != row.slug())
             );
             assert!((400..600).contains(&row.status()));
-            assert_eq!(row.status() == 503, row.retry_after().is_some(), "{row:?}");
+            let passes = [429, 503].contains(&row.status());
+            assert_eq!(passes, row.retry_after().is_some(), "{row:?}");
             let response = Problem::new(*row).of_request("r1").error_response();
             assert_eq!(response.status().as_u16(), row.status());
             let headers = response.headers();
             assert_eq!(headers.get("content-type").unwrap(), CONTENT_TYPE);
-            assert_eq!(headers.contains_key("retry-after"), row.status() == 503);
+            assert_eq!(headers.contains_key("retry-after"), passes);
             assert_eq!(
                 headers.contains_key("www-authenticate"),
                 row.status() == 401

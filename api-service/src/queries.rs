@@ -3,6 +3,7 @@
 pub mod accept;
 pub mod api_keys;
 pub mod audit;
+pub mod budgets;
 pub mod dead_letters;
 pub mod epoch;
 pub mod idempotency;
@@ -10,6 +11,7 @@ pub mod load;
 pub mod operate;
 pub mod outbox;
 pub mod policy;
+pub mod replays;
 pub mod rescue;
 pub mod retention;
 pub mod tasks;

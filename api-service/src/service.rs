@@ -4,9 +4,10 @@
 use crate::{
     accepted::Accepted,
     app::{self, AppState, ServeError},
+    budget::Budgets,
     depths::Depths,
     intake::Intake,
-    janitor, reaper, reconciler, relay, scheduler,
+    janitor, reaper, reconciler, relay, replayer, scheduler,
     watcher::Watcher,
 };
 use actix_web::web::Data;
@@ -85,9 +86,11 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     )?;
     let (watcher, watching) = Watcher::spawn(config, ready.clone(), stop.clone())?;
     let (depths, questions) = Depths::channel();
+    let (budgets, leasing) = Budgets::spawn(config, ready.clone(), finish.clone())?;
     let state = AppState::start(
         Arc::new(config.clone()),
         intake,
+        budgets,
         publisher.clone(),
         depths,
         watcher,
@@ -108,6 +111,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
             stop.clone(),
         )?,
         reaper::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
+        replayer::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         janitor::spawn(config, ready.clone(), stop.clone())?,
         watching,
     ];
@@ -136,6 +140,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         drop(state);
         finish.cancel();
         threads::join(accepting).await;
+        threads::join(leasing).await;
         threads::end_within(Duration::from_secs(5), publishing).await;
         threads::join(sweeper).await;
         tracing::info!("stopped");

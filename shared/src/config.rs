@@ -25,6 +25,7 @@ pub struct Config {
     pub broker: Broker,
     pub http: Http,
     pub accept: Accept,
+    pub auth: Auth,
     pub limits: InputLimits,
     pub outbox: Outbox,
     pub rescue: Rescue,
@@ -102,6 +103,20 @@ pub struct Accept {
     pub idempotency_hours: u32,
 }
 
+/// What holds for API keys that say nothing else; 0: no limit.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth {
+    pub rate_per_s: f64,
+    pub burst: u32,
+    pub daily_quota: u32,
+}
+
+impl Auth {
+    /// Requests per second that can be asked for.
+    pub const HIGHEST_RATE: f64 = 1_000_000.0;
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputLimits {
@@ -113,6 +128,7 @@ pub struct InputLimits {
     pub max_attempts: u16,
     pub max_schedule_days: u32,
     pub max_bulk: usize,
+    pub max_replay_rate: u32,
     pub max_time_limit_s: u32,
 }
 
@@ -341,6 +357,9 @@ impl Config {
         if self.accept.max_batch == 0 || self.accept.queue_capacity == 0 {
             return value("accept", "max_batch and queue_capacity must be 1 or more");
         }
+        if !(0.0..=Auth::HIGHEST_RATE).contains(&self.auth.rate_per_s) {
+            return value("auth.rate_per_s", "must be 0 to 1000000");
+        }
         if self.broker.publish_window == 0 {
             return value("broker.publish_window", "must be 1 or more");
         }
@@ -420,6 +439,7 @@ mod tests {
             ("mail.default_from", "nobody", "mail.default_from"),
             ("http.stream_heartbeat_s", "0", "http.stream_heartbeat_s"),
             ("output.buffer_bytes", "63", "output.buffer_bytes"),
+            ("auth.rate_per_s", "-1", "auth.rate_per_s"),
             ("rescue.heartbeat_s", "10", "rescue.lease_s"),
             ("mail.relays.default.tls", "maybe", "tls"),
         ] {

@@ -89,6 +89,49 @@ diesel::table! {
         revoked_at -> Nullable<Timestamptz>,
         scopes -> Array<Text>,
         last_used_at -> Nullable<Timestamptz>,
+        rate_per_s -> Nullable<Double>,
+        burst -> Nullable<Integer>,
+        daily_quota -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    api_key_usage (api_key_id, day) {
+        api_key_id -> Uuid,
+        day -> Date,
+        tasks -> BigInt,
+    }
+}
+
+diesel::table! {
+    replays (id) {
+        id -> Uuid,
+        state -> Text,
+        asked -> Json,
+        filter -> Json,
+        digest -> Text,
+        at_most -> BigInt,
+        canary -> Integer,
+        min_success -> Double,
+        rate_per_s -> Double,
+        timeout_s -> Integer,
+        share_of -> Nullable<Integer>,
+        max_waiting -> Integer,
+        matched -> BigInt,
+        counted -> Bool,
+        replayed -> BigInt,
+        succeeded -> BigInt,
+        failed -> BigInt,
+        share -> Nullable<Double>,
+        below -> Nullable<Uuid>,
+        paced_at -> Nullable<Timestamptz>,
+        due_at -> Nullable<Timestamptz>,
+        reason -> Nullable<Text>,
+        created_by -> Uuid,
+        actor -> Text,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -212,4 +255,16 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    replay_tasks (replay_id, task_id) {
+        replay_id -> Uuid,
+        task_id -> Uuid,
+        attempt -> Integer,
+        outcome -> Nullable<Text>,
+        replayed_at -> Timestamptz,
+        settled_at -> Nullable<Timestamptz>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(tasks, outbox, task_attempts, workers);
+diesel::allow_tables_to_appear_in_same_query!(api_keys, api_key_usage);

@@ -2,7 +2,10 @@
 //! it, logs what went wrong inside, and counts.
 
 use super::endpoint::RouteName;
-use crate::problem::{Problem, ProblemType};
+use crate::{
+    budget,
+    problem::{Problem, ProblemType},
+};
 use actix_web::{
     Error, HttpResponse, ResponseError,
     body::MessageBody,
@@ -53,8 +56,14 @@ fn finish(mut response: ServiceResponse, id: HeaderValue, begin: Instant) -> Ser
     if let Some(problem) = problem_of(response.response()) {
         let problem = problem.of_request(text(&id));
         log(&problem, text(&id), route);
-        let (request, _unnamed) = response.into_parts();
-        response = ServiceResponse::new(request, problem.error_response());
+        let (request, unnamed) = response.into_parts();
+        let mut named = problem.error_response();
+        for name in budget::HEADERS {
+            if let Some(value) = unnamed.headers().get(&name) {
+                named.headers_mut().insert(name, value.clone());
+            }
+        }
+        response = ServiceResponse::new(request, named);
     }
     count(method(&response), route, response.status(), begin);
     let headers = response.headers_mut();

@@ -5,7 +5,7 @@
 //! is away the keys last read stay valid; what is not known is refused.
 
 use super::{Caller, KeyHash};
-use crate::queries::api_keys;
+use crate::{budget::Budgets, queries::api_keys};
 use chrono::{DateTime, Utc};
 use shared::db::Pool;
 use std::{
@@ -52,6 +52,7 @@ pub struct KeyRing(Arc<Ring>);
 
 struct Ring {
     pool: Pool,
+    budgets: Budgets,
     /// Keys used since that was last written.
     used: StdMutex<HashSet<Uuid>>,
     known: RwLock<Known>,
@@ -75,9 +76,10 @@ impl fmt::Debug for KeyRing {
 impl KeyRing {
     /// Starts reading; must be called in a tokio runtime. Requests may come before the first reading: they
     /// make one.
-    pub fn spawn(pool: Pool, stop: CancellationToken) -> Self {
+    pub fn spawn(pool: Pool, budgets: Budgets, stop: CancellationToken) -> Self {
         let ring = Self(Arc::new(Ring {
             pool,
+            budgets,
             used: StdMutex::default(),
             known: RwLock::default(),
             latest: Mutex::default(),
@@ -167,10 +169,12 @@ impl KeyRing {
         *latest = Some(began);
         match self.0.pool.run(api_keys::valid).await {
             Ok(rows) => {
-                let keys = rows
+                let budgets = &self.0.budgets;
+                let keys: HashMap<_, _> = rows
                     .into_iter()
-                    .filter_map(api_keys::ValidKey::into_entry)
+                    .filter_map(|row| row.into_entry(budgets))
                     .collect();
+                budgets.keep(&keys.values().map(|key| key.caller.key_id).collect());
                 *self.0.known.write().unwrap_or_else(PoisonError::into_inner) = Known {
                     keys,
                     as_of: Some(began),

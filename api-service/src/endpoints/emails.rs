@@ -152,7 +152,7 @@ pub async fn create(
     };
     let answer = accepted.answer()?;
     let tasks = accepted.tasks(&caller, traceparent(&request).as_deref())?;
-    submit(&state, idempotency, tasks, answer).await
+    submit(&state, &caller, idempotency, tasks, answer).await
 }
 
 /// A mail that can be sent.

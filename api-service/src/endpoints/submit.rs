@@ -13,6 +13,7 @@ use actix_web::{
     http::{StatusCode, header},
 };
 use sha2::{Digest, Sha256};
+use std::time::Duration;
 use uuid::Uuid;
 
 const HEADER: &str = "idempotency-key";
@@ -86,13 +87,27 @@ impl IdempotencyKey {
     }
 }
 
-/// Stores the tasks and answers `answer`, or what was answered the first time.
+/// Stores the tasks and answers `answer`, or what was answered the first time. They count against the key's daily quota
+/// when they are stored.
 pub(super) async fn submit(
     state: &AppState,
+    caller: &Caller,
     idempotency: Option<IdempotencyKey>,
     tasks: Vec<NewTask>,
     answer: Answer,
 ) -> Result<HttpResponse, Problem> {
+    let reservation = match &caller.budget {
+        None => None,
+        Some(budget) => {
+            let patience = Duration::from_millis(state.config.accept.patience_ms);
+            match budget.reserve(tasks.len() as u64, patience).await {
+                Ok(reservation) => reservation,
+                Err(refusal) => {
+                    return IdempotencyKey::earlier_or(idempotency, state, refusal.into()).await;
+                }
+            }
+        }
+    };
     let idempotency = idempotency.map(|key| Idempotency {
         api_key_id: key.owner,
         key: key.key,
@@ -100,8 +115,21 @@ pub(super) async fn submit(
         answer: answer.clone(),
     });
     let submission = Submission { tasks, idempotency };
-    let outcome = state.intake.submit(submission).await?;
-    answered(outcome, Some(answer))
+    let outcome = state.intake.submit(submission).await;
+    if let Some(reservation) = reservation
+        && stored_nothing(&outcome)
+    {
+        reservation.give_back();
+    }
+    answered(outcome?, Some(answer))
+}
+
+fn stored_nothing(outcome: &Result<Outcome, IntakeError>) -> bool {
+    match outcome {
+        Ok(Outcome::Stored) | Err(IntakeError::Unavailable) => false,
+        Ok(Outcome::Replayed(_) | Outcome::KeyReused)
+        | Err(IntakeError::Full | IntakeError::Refused(_) | IntakeError::Stopping) => true,
+    }
 }
 
 fn answered(outcome: Outcome, stored: Option<Answer>) -> Result<HttpResponse, Problem> {
@@ -156,6 +184,7 @@ mod tests {
             key_id: Uuid::nil(),
             name: "test".into(),
             scopes: crate::auth::Scopes::ALL,
+            budget: None,
         };
         IdempotencyKey::of(
             &request,

@@ -5,7 +5,8 @@ use crate::problem::{self, ProblemType};
 use utoipa::{
     Modify,
     openapi::{
-        ContentBuilder, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder, Schema,
+        ContentBuilder, HeaderBuilder, OpenApi, PathItem, Ref, RefOr, Response, ResponseBuilder,
+        Schema,
         path::{Operation, Parameter, ParameterIn},
         schema::{Object, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -22,7 +23,15 @@ impl Modify for Finish {
         let components = document.components.get_or_insert_default();
         components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
         for (name, _, description) in COMMON {
-            let response = RefOr::T(problem_response(description));
+            let mut response = problem_response(description);
+            if name == "TooManyRequests" {
+                let headers = LIMIT_HEADERS.map(|(name, description)| {
+                    let header = HeaderBuilder::new().description(Some(description)).build();
+                    (name.to_owned(), RefOr::T(header))
+                });
+                response.headers.extend(headers);
+            }
+            let response = RefOr::T(response);
             components.responses.insert(name.to_owned(), response);
         }
         let operations = document.paths.paths.values_mut().flat_map(operations);
@@ -35,7 +44,7 @@ impl Modify for Finish {
 }
 
 /// Name, status and description of the answers that many endpoints share.
-const COMMON: [(&str, &str, &str); 7] = [
+const COMMON: [(&str, &str, &str); 8] = [
     (
         "Malformed",
         "400",
@@ -50,7 +59,25 @@ const COMMON: [(&str, &str, &str); 7] = [
     ("Forbidden", "403", "`insufficient-scope`"),
     ("TooLarge", "413", "`body-too-large`"),
     ("UnsupportedMediaType", "415", "`unsupported-media-type`"),
+    (
+        "TooManyRequests",
+        "429",
+        "`rate-limited` or `quota-exhausted`, for keys with limits",
+    ),
     ("Problem", "default", "Any other problem"),
+];
+
+/// Of every answer to a key with limits.
+const LIMIT_HEADERS: [(&str, &str); 3] = [
+    ("Retry-After", "Seconds until the request may succeed"),
+    (
+        "RateLimit-Policy",
+        "What the key may do, e.g. `\"default\";q=100;w=2, \"daily\";q=100000;w=86400;warren-unit=\"tasks\"` (draft-ietf-httpapi-ratelimit-headers)",
+    ),
+    (
+        "RateLimit",
+        "What is left of it, e.g. `\"default\";r=12;t=1, \"daily\";r=99000;t=3600`. These two are in every answer to a key with limits",
+    ),
 ];
 
 fn problem_response(description: &str) -> Response {
@@ -96,7 +123,7 @@ fn finish(operation: &mut Operation) {
     let is_open = operation.security.is_some();
     for (name, status, _) in COMMON {
         let applies = match name {
-            "Unauthorized" => !is_open,
+            "Unauthorized" | "TooManyRequests" => !is_open,
             // Figures about the service are for any key.
             "Forbidden" => !is_open && operation.operation_id.as_deref() != Some("getMetrics"),
             "InvalidParameters" => has_query,

@@ -67,10 +67,14 @@ problems! {
         "GET /api/v1/limits lists the limits. A limit is about a queue, a kind or a key: /limits/queue/mail, /limits/kind/email.send, /limits/key/tenant:*."
     WorkerNotFound = 404 "worker-not-found" "There is no such worker"
         "GET /api/v1/workers lists the workers of the last day. A process that was declared dead goes on under a new id."
+    ReplayNotFound = 404 "replay-not-found" "There is no such replay"
+        "No replay has this id. It was never begun, or it ended longer ago than retention.audit_days and has been deleted."
     MethodNotAllowed = 405 "method-not-allowed" "This address does not take this method"
         "The Allow header names the methods that it takes."
     TaskState = 409 "task-state" "The task's state does not allow this"
         "The detail says which state the task is in. Look at the task again: it may have moved on in this moment."
+    ReplayState = 409 "replay-state" "The state of a replay does not allow this"
+        "The detail says why: a replay that has ended can't be stopped, and while one goes on no other begins with the same filter."
     BodyTooLarge = 413 "body-too-large" "The body is too large"
         "A body may have at most http.max_body_bytes bytes (1 MiB by default). Send less, or raise that key in the service's configuration."
     UnsupportedMediaType = 415 "unsupported-media-type" "The body must be application/json"
@@ -81,6 +85,10 @@ problems! {
         "known_kinds names the kinds that this service runs. Kinds that begin with `demo.` are known only where service.demo_kinds is true."
     IdempotencyKeyReused = 422 "idempotency-key-reused" "The Idempotency-Key belongs to another request"
         "A request with this Idempotency-Key but another method, path or body has been answered before. Use a new key for a new request, and repeat a request byte for byte."
+    RateLimited = 429 "rate-limited" "Too many requests with this API key"
+        "Nothing was done. Send the request again after the seconds in Retry-After. RateLimit-Policy says what the key may do and RateLimit what is left; `api-service key limit ID --rate N --burst N` changes it."
+    QuotaExhausted = 429 "quota-exhausted" "This API key's tasks of the day are used up"
+        "Nothing was stored. The quota counts accepted tasks, a mail to ten recipients as ten, and begins anew at midnight UTC, which is after the seconds in Retry-After. `api-service key limit ID --daily-quota N` changes it."
     Internal = 500 "internal" "Something went wrong in this service"
         "It has been logged under the request id. Sending the request again is safe with an Idempotency-Key."
     Overloaded = 503 "overloaded" "Too many requests are waiting"
@@ -104,7 +112,11 @@ impl ProblemType {
     /// Seconds to wait before the next try, where trying again is the remedy.
     pub const fn retry_after(self) -> Option<u32> {
         match self {
-            Self::Overloaded | Self::DatabaseUnavailable | Self::Stopping => Some(1),
+            Self::Overloaded
+            | Self::DatabaseUnavailable
+            | Self::Stopping
+            | Self::RateLimited
+            | Self::QuotaExhausted => Some(1),
             Self::TooManyWaiting | Self::TooManyStreams => Some(5),
             _ => None,
         }

@@ -1,14 +1,19 @@
 //! API keys. Only hashes are stored.
 
-use crate::auth::{Caller, KeyHash, KnownKey, Scope};
+use crate::{
+    auth::{Caller, KeyHash, KnownKey, Scope},
+    budget::{Budgets, OwnLimits},
+};
 use chrono::{DateTime, Utc};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, Insertable, IntoSql, PgConnection, QueryDsl,
-    QueryResult, Queryable, RunQueryDsl, Selectable, SelectableHelper,
-    dsl::now,
-    sql_types::{Array, Nullable, Timestamptz, Uuid as SqlUuid},
+    AsChangeset, BoolExpressionMethods, ExpressionMethods, Insertable, IntoSql, JoinOnDsl,
+    NullableExpressionMethods, PgConnection, QueryDsl, QueryResult, Queryable, RunQueryDsl,
+    Selectable, SelectableHelper,
+    dsl::{now, sql},
+    sql_types::{Array, Date, Nullable, Timestamptz, Uuid as SqlUuid},
 };
-use shared::schema::api_keys;
+use serde::Serialize;
+use shared::schema::{api_key_usage, api_keys};
 use std::sync::atomic::AtomicBool;
 use uuid::Uuid;
 
@@ -21,11 +26,19 @@ pub struct ValidKey {
     hash: Vec<u8>,
     expires_at: Option<DateTime<Utc>>,
     scopes: Vec<String>,
+    rate_per_s: Option<f64>,
+    burst: Option<i32>,
+    daily_quota: Option<i64>,
 }
 
 impl ValidKey {
     /// The form that the key ring keeps.
-    pub fn into_entry(self) -> Option<(KeyHash, KnownKey)> {
+    pub fn into_entry(self, budgets: &Budgets) -> Option<(KeyHash, KnownKey)> {
+        let own = OwnLimits {
+            rate_per_s: self.rate_per_s,
+            burst: self.burst,
+            daily_quota: self.daily_quota,
+        };
         let caller = Caller {
             key_id: self.id,
             name: self.name.into(),
@@ -35,6 +48,7 @@ impl ValidKey {
                 .iter()
                 .filter_map(|scope| Scope::parse(scope))
                 .collect(),
+            budget: budgets.of(self.id, own),
         };
         let known = KnownKey {
             caller,
@@ -68,6 +82,9 @@ pub struct NewKey<'a> {
     pub hint: &'a str,
     pub expires_at: Option<DateTime<Utc>>,
     pub scopes: Vec<&'static str>,
+    pub rate_per_s: Option<f64>,
+    pub burst: Option<i32>,
+    pub daily_quota: Option<i64>,
 }
 
 pub fn insert(connection: &mut PgConnection, key: &NewKey<'_>) -> QueryResult<usize> {
@@ -88,12 +105,37 @@ pub struct KeyRow {
     pub revoked_at: Option<DateTime<Utc>>,
     pub scopes: Vec<String>,
     pub last_used_at: Option<DateTime<Utc>>,
+    pub rate_per_s: Option<f64>,
+    pub burst: Option<i32>,
+    pub daily_quota: Option<i64>,
 }
 
-/// Every key there ever was, the newest first.
-pub fn list(connection: &mut PgConnection) -> QueryResult<Vec<KeyRow>> {
+/// Other limits for a key; what is not set stays as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, AsChangeset, Serialize)]
+#[diesel(table_name = api_keys)]
+pub struct NewLimits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_per_s: Option<Option<f64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<Option<i32>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub daily_quota: Option<Option<i64>>,
+}
+
+/// Changes a key's limits; false when there is no such key.
+pub fn limit(connection: &mut PgConnection, id: Uuid, limits: NewLimits) -> QueryResult<bool> {
+    diesel::update(api_keys::table.find(id))
+        .set(limits)
+        .execute(connection)
+        .map(|changed| changed > 0)
+}
+
+/// Every key there ever was, the newest first, and what it has used of today's quota, if that is counted.
+pub fn list(connection: &mut PgConnection) -> QueryResult<Vec<(KeyRow, Option<i64>)>> {
+    let today = api_key_usage::day.eq(sql::<Date>("(now() AT TIME ZONE 'UTC')::date"));
     api_keys::table
-        .select(KeyRow::as_select())
+        .left_join(api_key_usage::table.on(api_key_usage::api_key_id.eq(api_keys::id).and(today)))
+        .select((KeyRow::as_select(), api_key_usage::tasks.nullable()))
         .order((api_keys::created_at.desc(), api_keys::id.desc()))
         .load(connection)
 }

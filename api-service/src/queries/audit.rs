@@ -21,10 +21,32 @@ pub struct Deed<'a> {
     pub is_bulk: bool,
 }
 
+/// Who did something that is not about one task.
+#[derive(Debug, Clone, Copy)]
+pub enum Actor<'a> {
+    Key {
+        id: Uuid,
+        name: &'a str,
+    },
+    /// Whoever can reach the database.
+    CommandLine,
+    /// Warren, by itself.
+    Service,
+}
+
+impl<'a> Actor<'a> {
+    pub fn key(caller: &'a Caller) -> Self {
+        Self::Key {
+            id: caller.key_id,
+            name: &caller.name,
+        }
+    }
+}
+
 #[derive(Insertable)]
 #[diesel(table_name = audit_log)]
 struct Line<'a> {
-    api_key_id: Uuid,
+    api_key_id: Option<Uuid>,
     actor: &'a str,
     action: &'static str,
     task_id: Option<Uuid>,
@@ -37,7 +59,7 @@ pub fn note(connection: &mut PgConnection, deed: &Deed<'_>, changed: &[Uuid]) ->
         return Ok(());
     }
     let line = |task_id, details| Line {
-        api_key_id: deed.by.key_id,
+        api_key_id: Some(deed.by.key_id),
         actor: &deed.by.name,
         action: deed.action,
         task_id,
@@ -55,22 +77,26 @@ pub fn note(connection: &mut PgConnection, deed: &Deed<'_>, changed: &[Uuid]) ->
         .map(|_| ())
 }
 
-/// A line about something other than tasks.
-pub fn note_apart(
+/// A line about something else than tasks.
+pub fn note_other(
     connection: &mut PgConnection,
-    by: &Caller,
+    actor: Actor<'_>,
     action: &'static str,
     details: serde_json::Value,
 ) -> QueryResult<()> {
-    let line = Line {
-        api_key_id: by.key_id,
-        actor: &by.name,
-        action,
-        task_id: None,
-        details: Some(details),
+    let (api_key_id, actor) = match actor {
+        Actor::Key { id, name } => (Some(id), name),
+        Actor::CommandLine => (None, "command line"),
+        Actor::Service => (None, "warren"),
     };
     diesel::insert_into(audit_log::table)
-        .values(line)
+        .values(Line {
+            api_key_id,
+            actor,
+            action,
+            task_id: None,
+            details: Some(details),
+        })
         .execute(connection)
         .map(|_| ())
 }

@@ -110,6 +110,14 @@ pub const REPLAYABLE: [Status; 6] = [
     Status::Scheduled,
 ];
 
+/// What has ended and can be run again.
+pub const ENDED: [Status; 4] = [
+    Status::Failed,
+    Status::Cancelled,
+    Status::Expired,
+    Status::Unknown,
+];
+
 /// Tasks, and the states that they must still be in.
 #[derive(Debug, Clone)]
 pub struct Chosen {

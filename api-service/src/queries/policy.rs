@@ -1,6 +1,6 @@
 //! Pauses and limits, as operators set them; the workers read them twice a second.
 
-use super::audit;
+use super::audit::{self, Actor};
 use crate::auth::Caller;
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -51,7 +51,7 @@ pub fn pause(
             .execute(connection)?;
         if paused > 0 {
             let details = json!({"scope": scope, "name": name, "reason": reason});
-            audit::note_apart(connection, by, "pause", details)?;
+            audit::note_other(connection, Actor::key(by), "pause", details)?;
         }
         Ok(paused > 0)
     })
@@ -68,9 +68,9 @@ pub fn resume(
         let resumed =
             diesel::delete(pauses::table.find((scope.as_str(), name))).execute(connection)?;
         if resumed > 0 {
-            audit::note_apart(
+            audit::note_other(
                 connection,
-                by,
+                Actor::key(by),
                 "resume",
                 json!({"scope": scope, "name": name}),
             )?;
@@ -147,7 +147,7 @@ pub fn set_limit(connection: &mut PgConnection, limit: &Limit, by: &Caller) -> Q
             "scope": limit.scope, "name": limit.name,
             "rate": limit.rate, "burst": limit.burst, "concurrency": limit.concurrency,
         });
-        audit::note_apart(connection, by, "limit.set", details)?;
+        audit::note_other(connection, Actor::key(by), "limit.set", details)?;
         Ok(before.is_none())
     })
 }
@@ -163,9 +163,9 @@ pub fn remove_limit(
         let removed =
             diesel::delete(limits::table.find((scope.as_str(), name))).execute(connection)?;
         if removed > 0 {
-            audit::note_apart(
+            audit::note_other(
                 connection,
-                by,
+                Actor::key(by),
                 "limit.remove",
                 json!({"scope": scope, "name": name}),
             )?;

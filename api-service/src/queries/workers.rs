@@ -1,6 +1,6 @@
 //! Workers: their leases, as seen by the reaper, and what they report, as seen by people.
 
-use super::audit;
+use super::audit::{self, Actor};
 use crate::auth::Caller;
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -100,7 +100,12 @@ pub fn set_drain(
             } else {
                 "worker.resume"
             };
-            audit::note_apart(connection, by, action, json!({"worker": id, "then": drain}))?;
+            audit::note_other(
+                connection,
+                Actor::key(by),
+                action,
+                json!({"worker": id, "then": drain}),
+            )?;
         }
         Ok(changed > 0)
     })

@@ -27,6 +27,7 @@ async fn a_task_that_has_moved_on_is_left_alone() {
             key_id: uuid::Uuid::nil(),
             name: "test".into(),
             scopes: Scopes::ALL,
+            budget: None,
         };
         let deed = Deed {
             by: &by,

@@ -147,7 +147,7 @@ async fn pages_load_nothing_from_elsewhere() {
             let answer = Answer::of(api.request(method.clone(), &path)).await;
             assert_ne!(answer.status, 405, "{method} {path}");
             if answer.status == 404 {
-                assert_eq!(answer.problem(), "task-not-found", "{method} {path}");
+                assert!(answer.problem().ends_with("-not-found"), "{method} {path}");
             }
         }
     }

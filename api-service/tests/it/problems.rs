@@ -13,8 +13,14 @@ use std::{
 use testkit::harness::wait_until;
 
 /// Shown elsewhere: by `operation` without a database, and by a unit test, since whoever could see a stopping
-/// service refuse to store would have had to come before it stopped listening.
-const ELSEWHERE: [ProblemType; 2] = [ProblemType::DatabaseUnavailable, ProblemType::Stopping];
+/// service refuse to store would have had to come before it stopped listening; by `key_limits`, and by the worker's tests.
+const ELSEWHERE: [ProblemType; 5] = [
+    ProblemType::DatabaseUnavailable,
+    ProblemType::Stopping,
+    ProblemType::RateLimited,
+    ProblemType::QuotaExhausted,
+    ProblemType::ReplayState,
+];
 
 fn raw(api: &Api, body: impl Into<reqwest::Body>) -> RequestBuilder {
     api.request(Method::POST, "/api/v1/tasks")
@@ -85,6 +91,11 @@ fn requests(api: &Api, id: &str, reader: &str) -> Vec<(&'static str, RequestBuil
             get("/api/v1/tasks/01890000-0000-7000-8000-000000000001"),
         ),
         ("task-not-found", get("/api/v1/tasks/nonsense")),
+        (
+            "replay-not-found",
+            get("/api/v1/replays/01890000-0000-7000-8000-000000000001"),
+        ),
+        ("replay-not-found", get("/api/v1/replays/nonsense")),
         (
             "method-not-allowed",
             api.request(Method::DELETE, "/api/v1/tasks"),

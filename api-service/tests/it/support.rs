@@ -191,6 +191,20 @@ impl Api {
         make_key(direct, scopes).await
     }
 
+    /// Does something as the command line would: beside the service, straight on the database.
+    pub(crate) async fn on_database<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut diesel::PgConnection) -> T + Send + 'static,
+    ) -> T {
+        let direct = Config::with(&[("database.url", &self.env.database_url)]).unwrap();
+        let working = move || {
+            Session::new(&direct.database)
+                .run(|connection| Ok(work(connection)))
+                .unwrap()
+        };
+        tokio::task::spawn_blocking(working).await.unwrap()
+    }
+
     /// Another replica on the same database and broker.
     pub(crate) fn replica(&self) -> (service::Running, CancellationToken) {
         let stop = CancellationToken::new();

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod broker;
+mod canary;
 mod database;
 mod http_request;
 mod life;

@@ -17,7 +17,7 @@ pub(crate) struct World {
     pub(crate) env: TestEnv,
     pub(crate) inbox: Inbox,
     config: Config,
-    api: (api_service::service::Running, CancellationToken),
+    api: Option<(api_service::service::Running, CancellationToken)>,
     mailers: Vec<(mailer_service::service::Running, CancellationToken)>,
     url: String,
     key: String,
@@ -60,7 +60,7 @@ impl World {
             key: String::new(),
             http: Client::new(),
             mailers: Vec::new(),
-            api: (api, stop),
+            api: Some((api, stop)),
             url,
             config,
             inbox,
@@ -105,6 +105,28 @@ impl World {
         let stop = CancellationToken::new();
         let mailer = mailer_service::service::start(&self.config, stop.clone()).unwrap();
         self.mailers.push((mailer, stop));
+    }
+
+    /// Another api-service on the same database and broker.
+    pub(crate) fn start_api_replica(&self) -> (api_service::service::Running, CancellationToken) {
+        let stop = CancellationToken::new();
+        let replica = api_service::service::start(&self.config, stop.clone()).unwrap();
+        (replica, stop)
+    }
+
+    /// Stops the api-service in order, and starts it anew.
+    pub(crate) async fn restart_api(&mut self) {
+        self.stop_api().await;
+        let api = self.start_api_replica();
+        self.url = format!("http://{}/api/v1", api.0.api_addr);
+        self.api = Some(api);
+        self.wait_ready().await;
+    }
+
+    async fn stop_api(&mut self) {
+        let (api, stop) = self.api.take().unwrap();
+        stop.cancel();
+        api.wait().await.unwrap();
     }
 
     /// Stops the oldest mailer in order, and waits until it has.
@@ -214,8 +236,7 @@ impl World {
         while !self.mailers.is_empty() {
             self.stop_mailer().await;
         }
-        self.api.1.cancel();
-        self.api.0.wait().await.unwrap();
+        self.stop_api().await;
         self.inbox.stop().await;
         self.env.finish().await;
     }

@@ -9,11 +9,18 @@ use super::{
 use crate::{
     app::AppState,
     auth::{Caller, Operator},
-    endpoints::request::{JsonBody, parse},
+    endpoints::{
+        replays::{
+            self, Start,
+            canary::{Canary, CanaryRequest},
+            resource::ReplayResource,
+        },
+        request::{JsonBody, parse},
+    },
     problem::{Problem, ProblemSchema},
     queries::{
         audit::Deed,
-        operate::{self, Chosen, LIVE, REPLAYABLE},
+        operate::{self, Chosen, ENDED, LIVE, REPLAYABLE},
         tasks::{self, Filter},
     },
 };
@@ -40,6 +47,8 @@ pub struct BulkRequest {
     limit: Option<i64>,
     /// `next_cursor` of the answer before, to go on where it ended.
     cursor: Option<String>,
+    /// For `retry`: a few first, and the rest at a rate while enough of them succeed.
+    canary: Option<CanaryRequest>,
 }
 
 #[derive(Debug, Default, Serialize, utoipa::ToSchema)]
@@ -74,7 +83,12 @@ pub async fn cancel(
     Operator(caller): Operator,
     body: JsonBody,
 ) -> Result<HttpResponse, Problem> {
-    let bulk = Bulk::of(&body, &state, &LIVE, &LIVE)?;
+    let request: BulkRequest = parse(&body.0)?;
+    if request.canary.is_some() {
+        let detail = "is for POST /tasks/retry";
+        return Err(Problem::fields(vec![FieldError::new("/canary", detail)]));
+    }
+    let (bulk, _no_canary) = Bulk::of(&request, &state, &LIVE, &LIVE)?;
     bulk.run(&state, &caller, DeedKind::Cancel).await
 }
 
@@ -85,10 +99,12 @@ pub async fn cancel(
     tag = "Operation",
     operation_id = "retryTasks",
     summary = "Run many tasks again",
-    description = "Every task that fits the filter, newest first, as `POST /tasks/{id}/retry` does; FAILED ones when the filter names no `status`. Needs the scope `operate`.",
+    description = "Every task that fits the filter, newest first, as `POST /tasks/{id}/retry` does; FAILED ones when the filter names no `status`. With `canary` the answer is a replay that goes on by itself: it runs the newest `first` tasks, waits for their outcomes, and runs the others at the rate while the share of successes holds. It is for tasks that had ended when it began, so none is run twice. Needs the scope `operate`.",
     request_body = BulkRequest,
     responses(
-        (status = 200, description = "How many it was", body = BulkAnswer),
+        (status = 200, description = "How many it was, or would be", body = BulkAnswer),
+        (status = 202, description = "With `canary`: the replay has begun", body = ReplayResource, headers(("Location" = String, description = "The replay"))),
+        (status = 409, description = "With `canary`: `replay-state`, one with the same filter goes on already", body = ProblemSchema, content_type = "application/problem+json"),
         (status = 422, description = "`invalid-fields`", body = ProblemSchema, content_type = "application/problem+json"),
     )
 )]
@@ -97,8 +113,28 @@ pub async fn retry(
     Operator(caller): Operator,
     body: JsonBody,
 ) -> Result<HttpResponse, Problem> {
-    let bulk = Bulk::of(&body, &state, &REPLAYABLE, &[Status::Failed])?;
-    bulk.run(&state, &caller, DeedKind::Retry).await
+    let request: BulkRequest = parse(&body.0)?;
+    let possible: &[Status] = match request.canary {
+        Some(_) => &ENDED,
+        None => &REPLAYABLE,
+    };
+    let (mut bulk, canary) = Bulk::of(&request, &state, possible, &[Status::Failed])?;
+    let Some(canary) = canary.filter(|_| !request.dry_run) else {
+        return bulk.run(&state, &caller, DeedKind::Retry).await;
+    };
+    bulk.dry_run = true;
+    let (filter, noted, limit) = (bulk.filter.clone(), bulk.asked.clone(), bulk.limit);
+    let counted = bulk.go(&state, &caller, DeedKind::Retry).await?;
+    let start = Start {
+        filter,
+        asked: serde_json::to_value(&request.filter).map_err(Problem::internal)?,
+        noted,
+        canary,
+        limit,
+        matched: counted.matched,
+        counted: counted.next_cursor.is_none() || counted.matched == limit,
+    };
+    replays::begin(&state, caller, start).await
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -117,12 +153,11 @@ struct Bulk {
 
 impl Bulk {
     fn of(
-        body: &JsonBody,
+        request: &BulkRequest,
         state: &AppState,
         possible: &[Status],
         usual: &[Status],
-    ) -> Result<Self, Problem> {
-        let request: BulkRequest = parse(&body.0)?;
+    ) -> Result<(Self, Option<Canary>), Problem> {
         let limits = &state.config.limits;
         let mut errors = Vec::new();
         let mut filter = request.filter.check(possible, usual, limits, &mut errors);
@@ -144,23 +179,41 @@ impl Bulk {
                 )),
             }
         }
+        let canary = request
+            .canary
+            .map(|canary| canary.check(limits, &mut errors));
+        if canary.is_some() && request.cursor.is_some() {
+            let detail = "does not go with canary, which finds all tasks by itself";
+            errors.push(FieldError::new("/cursor", detail));
+        }
         if !errors.is_empty() {
             return Err(Problem::fields(errors));
         }
-        Ok(Self {
+        let bulk = Self {
             filter,
             asked: request.filter.without_texts().map_err(Problem::internal)?,
             dry_run: request.dry_run,
             limit: limit.unwrap_or(most),
-        })
+        };
+        Ok((bulk, canary))
     }
 
     async fn run(
-        mut self,
+        self,
         state: &AppState,
         caller: &Caller,
         kind: DeedKind,
     ) -> Result<HttpResponse, Problem> {
+        let answer = self.go(state, caller, kind).await?;
+        Ok(HttpResponse::Ok().json(answer))
+    }
+
+    async fn go(
+        mut self,
+        state: &AppState,
+        caller: &Caller,
+        kind: DeedKind,
+    ) -> Result<BulkAnswer, Problem> {
         let begin = Instant::now();
         let mut answer = BulkAnswer {
             dry_run: self.dry_run,
@@ -196,15 +249,11 @@ impl Bulk {
             }
             self.filter.below = Some(next);
         }
-        Ok(HttpResponse::Ok().json(answer))
+        Ok(answer)
     }
 
     /// What was done is answered, with a cursor to go on; nothing done is the problem itself.
-    fn interrupted(
-        &self,
-        mut answer: BulkAnswer,
-        problem: Problem,
-    ) -> Result<HttpResponse, Problem> {
+    fn interrupted(&self, mut answer: BulkAnswer, problem: Problem) -> Result<BulkAnswer, Problem> {
         match self.filter.below {
             Some(below) if answer.changed > 0 => {
                 tracing::warn!(
@@ -213,7 +262,7 @@ impl Bulk {
                     answer.changed
                 );
                 answer.next_cursor = Some(encode_cursor(below));
-                Ok(HttpResponse::Ok().json(answer))
+                Ok(answer)
             }
             _ => Err(problem),
         }

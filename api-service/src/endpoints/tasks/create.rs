@@ -110,7 +110,7 @@ pub async fn create(
         location: Some(resource.links.this.clone()),
         body: serde_json::to_string(&resource).map_err(Problem::internal)?,
     };
-    submit(&state, idempotency, vec![task], answer).await
+    submit(&state, &caller, idempotency, vec![task], answer).await
 }
 
 fn accept(state: &AppState, caller: &Caller, body: &[u8]) -> Result<NewTask, Problem> {

@@ -122,6 +122,7 @@ impl TaskFilter {
             fingerprint: self.fingerprint.clone(),
             from: self.created_after.map(|time| first_id(time.0)),
             below: self.created_before.map(|time| first_id(time.0)),
+            ended_by: None,
         }
     }
 }

@@ -210,11 +210,11 @@ fn read_cursor(text: &str) -> Result<Uuid, Wrong> {
 }
 
 /// A place in a list, as callers see it.
-pub(super) fn encode_cursor(id: Uuid) -> String {
+pub(in crate::endpoints) fn encode_cursor(id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(id.as_bytes())
 }
 
-pub(super) fn decode_cursor(text: &str) -> Option<Uuid> {
+pub(in crate::endpoints) fn decode_cursor(text: &str) -> Option<Uuid> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     Uuid::from_slice(&bytes).ok()
 }

@@ -2,6 +2,7 @@
 //! order of acceptance.
 
 use super::TaskRow;
+use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, OptionalExtension, PgArrayExpressionMethods, PgConnection, QueryDsl,
     QueryResult, RunQueryDsl, SelectableHelper,
@@ -9,6 +10,7 @@ use diesel::{
     pg::Pg,
     sql_types::{Bool, Text},
 };
+use serde::{Deserialize, Serialize};
 use shared::{
     schema::tasks,
     task::{Queue, Status},
@@ -22,7 +24,8 @@ const STRETCH: i64 = 20_000;
 const BUDGET: Duration = Duration::from_millis(250);
 
 /// Which tasks to list; the empty filter lists all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Filter {
     /// Any of these; empty: all.
     pub statuses: Vec<Status>,
@@ -37,6 +40,8 @@ pub struct Filter {
     pub from: Option<Uuid>,
     /// The highest id, exclusive: where the page before ended, or a time.
     pub below: Option<Uuid>,
+    /// Final since then, or longer.
+    pub ended_by: Option<DateTime<Utc>>,
 }
 
 /// Part of a list.
@@ -108,6 +113,9 @@ impl Filter {
                 sql::<Bool>("error_fingerprint(kind, error_code, error_message) = ")
                     .bind::<Text, _>(fingerprint),
             );
+        }
+        if let Some(ended_by) = self.ended_by {
+            query = query.filter(tasks::finished_at.le(ended_by));
         }
         if !self.tags.is_empty() {
             // The literal is the condition of the index `tasks_tagged`; a bind would not match it.

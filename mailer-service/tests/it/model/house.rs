@@ -47,6 +47,7 @@ fn caller() -> Caller {
         key_id: Uuid::nil(),
         name: "model".into(),
         scopes: Scopes::default(),
+        budget: None,
     }
 }
 
