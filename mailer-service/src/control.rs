@@ -9,8 +9,9 @@ use crate::{
     progress::Board,
     queries::control::{self, WriteProgress},
     registry::Registry,
+    settle,
 };
-use shared::{config::Config, db::Session, gate::Gate, task::TaskId, threads};
+use shared::{config::Config, db::Session, gate::Gate, kinds::KINDS, task::TaskId, threads};
 use std::{thread::JoinHandle, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_millis(250);
 /// Ticks between two looks for what is to be cancelled.
 const LOOK: u32 = 2;
+/// Tasks woken in one tick.
+const WOKEN_AT_ONCE: usize = 1000;
 
 /// Starts the thread, which works from when `registered` opens until `stop`.
 pub fn spawn(
@@ -30,6 +33,7 @@ pub fn spawn(
         session: Session::new(&config.database),
         registry: common.registry.clone(),
         board: common.board.clone(),
+        longest_park: settle::longest_park(Duration::from_secs(config.worker.park_s.into())),
     };
     threads::spawn("control", move || {
         if registered.wait() {
@@ -42,16 +46,43 @@ struct Control {
     session: Session,
     registry: Registry,
     board: Board,
+    longest_park: Duration,
 }
 
 impl Control {
     fn run(mut self, stop: &CancellationToken) {
         let mut ticks = 0_u32;
+        let mut all_awake = false;
         while threads::rest(stop, TICK) {
             self.write_progress();
+            all_awake = all_awake || self.wake_parked();
             ticks = ticks.wrapping_add(1);
             if ticks.is_multiple_of(LOOK) && !self.registry.is_empty() {
                 self.cancel();
+            }
+        }
+    }
+
+    /// This process may be the one that tasks of a new kind wait for. True: there are no more of them.
+    fn wake_parked(&mut self) -> bool {
+        let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        let limit = i64::try_from(WOKEN_AT_ONCE).unwrap_or(i64::MAX);
+        let longest = self.longest_park;
+        match self
+            .session
+            .run(|connection| control::wake_parked(connection, &known, longest, limit))
+        {
+            Ok(0) => true,
+            Ok(count) => {
+                tracing::info!("{count} tasks waited for a worker that knows their kind");
+                count < WOKEN_AT_ONCE
+            }
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "tasks that were put aside could not be woken yet"
+                );
+                false
             }
         }
     }

@@ -6,9 +6,11 @@
 
 mod acker;
 pub mod acks;
+mod parked;
 mod steps;
 
 pub use acker::{Acker, DeliveryRef, Link};
+pub(crate) use steps::longest_park;
 
 use crate::{
     queries::settle::Settle,
@@ -46,6 +48,7 @@ pub fn spawn(
         session: Session::new(&config.database).by_key(),
         wait: Duration::from_millis(config.worker.settle_wait_ms),
         patience: Duration::from_millis(config.outbox.relay_after_ms.into()),
+        park: Duration::from_secs(config.worker.park_s.into()),
         registry,
         publisher,
         acker,
@@ -59,6 +62,8 @@ struct Settler {
     session: Session,
     wait: Duration,
     patience: Duration,
+    /// How long a task that can't be done here is put aside at first.
+    park: Duration,
     registry: Registry,
     publisher: Publisher,
     acker: Acker,
@@ -99,7 +104,7 @@ impl Settler {
         let now = chrono::Utc::now();
         let steps: Vec<_> = batch
             .iter()
-            .map(|ended| steps::next(ended, &mut rng))
+            .map(|ended| steps::next(ended, self.park, &mut rng))
             .collect();
         for (ended, step) in batch.iter().zip(&steps) {
             let message = step.message(&ended.task, now, self.patience);

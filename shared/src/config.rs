@@ -136,6 +136,7 @@ pub struct Worker {
     pub threads: usize,
     pub claim_batch: usize,
     pub settle_wait_ms: u64,
+    pub park_s: u32,
     pub queues: WorkerQueues,
 }
 
@@ -308,6 +309,9 @@ impl Config {
         }
         if self.worker.claim_batch == 0 {
             return value("worker.claim_batch", "must be 1 or more");
+        }
+        if self.worker.park_s == 0 {
+            return value("worker.park_s", "must be 1 or more");
         }
         if self.rescue.lease_s < 2 * self.rescue.heartbeat_s || self.rescue.heartbeat_s == 0 {
             return value(

@@ -7,6 +7,7 @@ mod broker;
 mod database;
 mod life;
 mod operate;
+mod parked;
 mod rescue;
 mod retry;
 mod smtp;

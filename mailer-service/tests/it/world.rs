@@ -165,6 +165,19 @@ impl World {
         answer.json().await.unwrap()
     }
 
+    /// The metrics of the oldest mailer.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.mailers[0].0.http_addr);
+        self.http
+            .get(url)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
+    }
+
     /// Waits until the task is in that state, and returns it.
     pub(crate) async fn wait_for(&self, id: &str, status: &str) -> Value {
         self.env
