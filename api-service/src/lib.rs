@@ -2,6 +2,7 @@
 //! house: relay, scheduler, reaper, reconciler, janitor.
 
 pub mod app;
+pub mod archive;
 pub mod auth;
 pub mod cli;
 pub mod endpoints;

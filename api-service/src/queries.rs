@@ -5,6 +5,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod dead_letters;
 pub mod epoch;
+pub mod export;
 pub mod idempotency;
 pub mod operate;
 pub mod outbox;

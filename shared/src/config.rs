@@ -125,8 +125,20 @@ pub struct Rescue {
 #[serde(deny_unknown_fields)]
 pub struct Retention {
     pub finished_days: u32,
+    pub result_hours: u32,
     pub audit_days: u32,
+    pub every_s: u64,
     pub batch: u32,
+    pub archive_dir: String,
+    pub archive_file_bytes: u64,
+}
+
+impl Retention {
+    /// The `result_ttl` of tasks that ask for none, in seconds.
+    pub fn result_ttl_s(&self) -> Option<i32> {
+        let seconds = self.result_hours.saturating_mul(3600);
+        (seconds > 0).then(|| i32::try_from(seconds).unwrap_or(i32::MAX))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -118,6 +118,7 @@ diesel::table! {
         beats -> BigInt,
         started_at -> Timestamptz,
         heartbeat_at -> Timestamptz,
+        clock_ahead_s -> Nullable<Double>,
     }
 }
 

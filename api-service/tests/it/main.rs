@@ -10,5 +10,6 @@ mod list;
 mod operate;
 mod operation;
 mod problems;
+mod retention;
 mod support;
 mod tasks;
