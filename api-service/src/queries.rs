@@ -4,6 +4,7 @@ pub mod accept;
 pub mod api_keys;
 pub mod audit;
 pub mod dead_letters;
+pub mod doctor;
 pub mod epoch;
 pub mod export;
 pub mod idempotency;

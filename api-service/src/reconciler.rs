@@ -7,13 +7,12 @@
 //!
 //! A message too many is harmless, since the claim fences it.
 
-use crate::queries::{epoch, outbox::RequeueLost};
-use lapin::{
-    Channel, Connection, ErrorKind, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueDeclareOptions},
-    protocol::{AMQPErrorKind, AMQPSoftError},
-    types::FieldTable,
+use crate::{
+    marker,
+    queries::{epoch, outbox::RequeueLost},
+    sight::Sight,
 };
+use lapin::Connection;
 use shared::{
     broker::{self, BrokerError, Pauses},
     config::Config,
@@ -28,7 +27,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Publishing a million tasks again takes a while; a frozen broker must not hold us for ever.
@@ -42,15 +41,21 @@ enum ReconcileError {
     Broker(#[from] BrokerError),
     #[error("the reconciler lost the broker")]
     Amqp(#[from] lapin::Error),
+    #[error("the queue {0} is gone")]
+    Missing(String),
     #[error("the reconciler could not use the database")]
     Database(#[from] DbError),
     #[error("the reconciler panicked")]
     Panicked(#[from] tokio::task::JoinError),
 }
 
+/// The reconciler's latest look at the queues, and when it was.
+pub(crate) type Seen = Option<(Instant, Sight)>;
+
 pub(crate) fn spawn(
     config: &Config,
     publisher: Publisher,
+    seen: watch::Sender<Seen>,
     ready: Gate,
     stop: CancellationToken,
 ) -> JoinHandle<()> {
@@ -58,6 +63,7 @@ pub(crate) fn spawn(
         config: config.clone(),
         session: Arc::new(Mutex::new(Session::new(&config.database))),
         publisher,
+        seen,
         empty_since: HashMap::new(),
         looked: None,
     };
@@ -76,6 +82,7 @@ struct Reconciler {
     /// Used on blocking threads only, one call at a time.
     session: Arc<Mutex<Session>>,
     publisher: Publisher,
+    seen: watch::Sender<Seen>,
     empty_since: HashMap<(Queue, Lane), Instant>,
     /// When lost messages were last looked for.
     looked: Option<Instant>,
@@ -121,16 +128,21 @@ impl Reconciler {
 
     async fn check(&mut self, connection: &Connection) -> Result<(), ReconcileError> {
         self.check_epoch(connection).await?;
-        let channel = connection.create_channel().await?;
+        let sight = Sight::of(connection).await?;
+        if let Some(queue) = sight.missing.first() {
+            // The next connection declares it.
+            return Err(ReconcileError::Missing(queue.clone()));
+        }
         let mut empty = Vec::new();
         for queue in Queue::ALL {
             for lane in Lane::ALL {
-                if self.is_long_empty(&channel, *queue, *lane).await? {
+                if self.is_long_empty(&sight, *queue, *lane) {
                     empty.push(topology::routing_key(*queue, *lane));
                 }
             }
         }
-        channel.close(200, "checked".into()).await?;
+        // Nobody may be looking.
+        self.seen.send_replace(Some((Instant::now(), sight)));
         if self
             .looked
             .is_none_or(|looked| looked.elapsed() >= self.lost_after())
@@ -143,7 +155,7 @@ impl Reconciler {
 
     async fn check_epoch(&self, connection: &Connection) -> Result<(), ReconcileError> {
         let seen = self.database(epoch::current).await?;
-        if marker(connection, seen, true).await? {
+        if marker::is_there(connection, seen).await? {
             return Ok(());
         }
         let Some(messages) = self
@@ -153,7 +165,7 @@ impl Reconciler {
             return Ok(());
         };
         // The mark comes last: a crash before it only means that all is published once more.
-        marker(connection, seen + 1, false).await?;
+        marker::make(connection, seen + 1).await?;
         if messages > 0 {
             metrics::counter!("warren_tasks_requeued_total").increment(messages as u64);
             tracing::warn!(
@@ -169,29 +181,16 @@ impl Reconciler {
     }
 
     /// Whether a queue has been seen empty, and never otherwise, for as long as a message may take.
-    async fn is_long_empty(
-        &mut self,
-        channel: &Channel,
-        queue: Queue,
-        lane: Lane,
-    ) -> Result<bool, ReconcileError> {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let name = topology::task_queue(queue, lane);
-        let state = channel
-            .queue_declare(name.into(), passive, FieldTable::default())
-            .await?;
-        if state.message_count() > 0 {
+    fn is_long_empty(&mut self, sight: &Sight, queue: Queue, lane: Lane) -> bool {
+        if sight.lane(queue, lane).ready > 0 {
             self.empty_since.remove(&(queue, lane));
-            return Ok(false);
+            return false;
         }
         let since = self
             .empty_since
             .entry((queue, lane))
             .or_insert_with(Instant::now);
-        Ok(since.elapsed() >= Duration::from_secs(self.config.rescue.lost_after_s.into()))
+        since.elapsed() >= Duration::from_secs(self.config.rescue.lost_after_s.into())
     }
 
     /// What slow workers hold ready is published again as well, since it can't be told from what is lost;
@@ -248,36 +247,4 @@ impl Reconciler {
         });
         Ok(outcome.await??)
     }
-}
-
-/// Declares the epoch's exchange, or with `passive` asks whether it is there.
-async fn marker(connection: &Connection, epoch: i64, passive: bool) -> Result<bool, lapin::Error> {
-    // A failed passive declaration closes its channel.
-    let channel = connection.create_channel().await?;
-    let options = ExchangeDeclareOptions {
-        durable: true,
-        passive,
-        ..Default::default()
-    };
-    let name = format!("warren.epoch.{epoch}");
-    let declared = channel
-        .exchange_declare(
-            name.into(),
-            ExchangeKind::Fanout,
-            options,
-            FieldTable::default(),
-        )
-        .await;
-    match declared {
-        Ok(()) => {
-            channel.close(200, "checked".into()).await?;
-            Ok(true)
-        }
-        Err(error) if is_not_found(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_not_found(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(error) if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
 }

@@ -3,6 +3,7 @@
 
 use crate::{
     app::{self, AppState, ServeError},
+    doctor,
     intake::Intake,
     janitor, reaper, reconciler, relay, scheduler,
 };
@@ -17,6 +18,7 @@ use shared::{
     threads,
 };
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Why the service can't start.
@@ -84,14 +86,16 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     let state = Data::new(state);
     let listening = app::serve(&state, stop.clone())?;
     let failed = CancellationToken::new();
+    let (seen, queues_seen) = watch::channel(None);
     let loops = vec![
         migrate(config, ready.clone(), failed.clone(), stop.clone())?,
         relay::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         scheduler::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         reaper::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         janitor::spawn(config, ready.clone(), stop.clone())?,
+        doctor::watch::spawn(config, queues_seen, ready.clone(), stop.clone())?,
     ];
-    let reconciling = reconciler::spawn(config, publisher.clone(), ready, stop.clone());
+    let reconciling = reconciler::spawn(config, publisher.clone(), seen, ready, stop.clone());
     drop(publisher);
     let running = (listening.api, listening.internal);
     let done = tokio::spawn(async move {

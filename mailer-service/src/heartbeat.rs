@@ -5,7 +5,8 @@
 //! outcomes are fenced, and the process goes on under a new id.
 
 use crate::queries::workers::{self, NewWorker};
-use shared::{config::Config, db::Session, gate::Gate, task::Queue, threads};
+use diesel::{PgConnection, QueryResult};
+use shared::{clock, config::Config, db::Session, gate::Gate, task::Queue, threads};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -106,7 +107,7 @@ impl Heart {
             pause = self.pause;
             let id = self.identity.get();
             let asked = Instant::now();
-            match self.session.run(|connection| workers::beat(connection, id)) {
+            match self.session.run(|connection| beat(connection, id)) {
                 Ok(true) => self.identity.renew(id, asked),
                 Ok(false) => {
                     tracing::error!(worker.id = %id, "this worker was declared dead; its running tasks are given up and it goes on under a new id");
@@ -176,6 +177,13 @@ impl Heart {
             None => false,
         }
     }
+}
+
+/// Renews the lease, and notes how far this clock is from the database's. False: the worker was declared dead.
+fn beat(connection: &mut PgConnection, id: Uuid) -> QueryResult<bool> {
+    let skew = clock::skew(connection)?;
+    metrics::gauge!("warren_clock_skew_seconds").set(skew.ahead);
+    workers::beat(connection, id, skew.ahead)
 }
 
 fn host_name() -> String {

@@ -119,6 +119,8 @@ pub struct Rescue {
     pub heartbeat_s: u64,
     pub reconcile_s: u64,
     pub lost_after_s: u32,
+    pub doctor_s: u64,
+    pub clock_skew_s: f64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

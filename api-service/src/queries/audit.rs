@@ -24,7 +24,8 @@ pub struct Deed<'a> {
 #[derive(Insertable)]
 #[diesel(table_name = audit_log)]
 struct Line<'a> {
-    api_key_id: Uuid,
+    /// None: the command line.
+    api_key_id: Option<Uuid>,
     actor: &'a str,
     action: &'static str,
     task_id: Option<Uuid>,
@@ -37,7 +38,7 @@ pub fn note(connection: &mut PgConnection, deed: &Deed<'_>, changed: &[Uuid]) ->
         return Ok(());
     }
     let line = |task_id, details| Line {
-        api_key_id: deed.by.key_id,
+        api_key_id: Some(deed.by.key_id),
         actor: &deed.by.name,
         action: deed.action,
         task_id,
@@ -51,6 +52,25 @@ pub fn note(connection: &mut PgConnection, deed: &Deed<'_>, changed: &[Uuid]) ->
     }
     diesel::insert_into(audit_log::table)
         .values(lines)
+        .execute(connection)
+        .map(|_| ())
+}
+
+/// A line for what somebody did at the command line.
+pub fn note_command(
+    connection: &mut PgConnection,
+    action: &'static str,
+    details: serde_json::Value,
+) -> QueryResult<()> {
+    let line = Line {
+        api_key_id: None,
+        actor: "command line",
+        action,
+        task_id: None,
+        details: Some(details),
+    };
+    diesel::insert_into(audit_log::table)
+        .values(line)
         .execute(connection)
         .map(|_| ())
 }

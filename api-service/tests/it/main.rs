@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
 
 mod auth;
+mod doctor;
 mod emails;
 mod idempotency;
 mod list;

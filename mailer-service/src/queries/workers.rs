@@ -25,13 +25,14 @@ pub fn register(connection: &mut PgConnection, worker: &NewWorker) -> QueryResul
 }
 
 /// Renews the lease. False: the worker was declared dead.
-pub fn beat(connection: &mut PgConnection, id: Uuid) -> QueryResult<bool> {
+pub fn beat(connection: &mut PgConnection, id: Uuid, clock_ahead_s: f64) -> QueryResult<bool> {
     diesel::update(dsl::workers)
         .filter(dsl::id.eq(id))
         .filter(dsl::state.eq("alive"))
         .set((
             dsl::beats.eq(dsl::beats + 1),
             dsl::heartbeat_at.eq(diesel::dsl::now),
+            dsl::clock_ahead_s.eq(clock_ahead_s),
         ))
         .execute(connection)
         .map(|changed| changed == 1)

@@ -5,6 +5,7 @@
 
 mod broker;
 mod database;
+mod doctor;
 mod life;
 mod operate;
 mod parked;

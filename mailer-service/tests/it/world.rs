@@ -101,6 +101,10 @@ impl World {
             .await;
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     pub(crate) fn start_mailer(&mut self) {
         let stop = CancellationToken::new();
         let mailer = mailer_service::service::start(&self.config, stop.clone()).unwrap();
