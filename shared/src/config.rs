@@ -324,6 +324,9 @@ impl Config {
         if self.worker.claim_batch == 0 {
             return value("worker.claim_batch", "must be 1 or more");
         }
+        if !(self.rescue.clock_skew_s.is_finite() && self.rescue.clock_skew_s > 0.0) {
+            return value("rescue.clock_skew_s", "must be more than 0");
+        }
         if self.worker.park_s == 0 {
             return value("worker.park_s", "must be 1 or more");
         }
@@ -392,6 +395,8 @@ mod tests {
             ("http.workers", "two", "http.workers"),
             ("mail.default_from", "nobody", "mail.default_from"),
             ("rescue.heartbeat_s", "10", "rescue.lease_s"),
+            ("rescue.clock_skew_s", "0", "rescue.clock_skew_s"),
+            ("worker.park_s", "0", "worker.park_s"),
             ("mail.relays.default.tls", "maybe", "tls"),
         ] {
             let error = Config::with(&[(key, value)]).unwrap_err().to_string();

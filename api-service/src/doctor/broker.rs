@@ -53,7 +53,16 @@ impl Link {
     }
 }
 
-/// How the topology is in the broker.
+/// Some exchanges and queues have one name.
+fn exchange_label(name: &str) -> String {
+    format!("exchange {name}")
+}
+
+fn queue_label(name: &str) -> String {
+    format!("queue {name}")
+}
+
+/// How the topology is in the broker, by labels.
 #[derive(Debug, Default)]
 struct Difference {
     missing: Vec<String>,
@@ -219,7 +228,7 @@ async fn differences(
         if answer.is_ok() {
             answer = exchange.declare(&channel, Declare::Make).await;
         }
-        found.note(&exchange.name, answer)?;
+        found.note(exchange_label(&exchange.name), answer)?;
     }
     for queue in &topology.queues {
         let channel = connection.create_channel().await?;
@@ -227,17 +236,17 @@ async fn differences(
         if answer.is_ok() {
             answer = queue.declare(&channel, Declare::Make).await;
         }
-        found.note(&queue.name, answer.map(|_| ()))?;
+        found.note(queue_label(&queue.name), answer.map(|_| ()))?;
     }
     Ok(found)
 }
 
 impl Difference {
-    fn note(&mut self, name: &str, answer: Result<(), AmqpError>) -> Result<(), AmqpError> {
+    fn note(&mut self, label: String, answer: Result<(), AmqpError>) -> Result<(), AmqpError> {
         match answer {
             Ok(()) => {}
-            Err(error) if is_not_found(&error) => self.missing.push(name.to_owned()),
-            Err(error) if is_different(&error) => self.different.push(name.to_owned()),
+            Err(error) if is_not_found(&error) => self.missing.push(label),
+            Err(error) if is_different(&error) => self.different.push(label),
             Err(error) => return Err(error),
         }
         Ok(())
@@ -251,11 +260,13 @@ async fn make(
     different: &[String],
 ) -> Result<(), AmqpError> {
     let channel = connection.create_channel().await?;
-    let is_good = |name: &String| !different.contains(name);
-    for exchange in topology.exchanges.iter().filter(|one| is_good(&one.name)) {
+    let is_good = |label: String| !different.contains(&label);
+    let exchanges = topology.exchanges.iter();
+    for exchange in exchanges.filter(|one| is_good(exchange_label(&one.name))) {
         exchange.declare(&channel, Declare::Make).await?;
     }
-    for queue in topology.queues.iter().filter(|one| is_good(&one.name)) {
+    let queues = topology.queues.iter();
+    for queue in queues.filter(|one| is_good(queue_label(&one.name))) {
         queue.declare(&channel, Declare::Make).await?;
         queue.bind(&channel).await?;
     }
@@ -263,11 +274,11 @@ async fn make(
 }
 
 /// Those of the queues that are tasks' lanes, as `<queue>.<lane>`.
-fn lanes_of(queues: &[String]) -> Vec<String> {
+fn lanes_of(missing: &[String]) -> Vec<String> {
     let all = Queue::ALL
         .iter()
         .flat_map(|queue| Lane::ALL.iter().map(move |lane| (*queue, *lane)));
-    all.filter(|(queue, lane)| queues.contains(&topology::task_queue(*queue, *lane)))
+    all.filter(|(queue, lane)| missing.contains(&queue_label(&topology::task_queue(*queue, *lane))))
         .map(|(queue, lane)| topology::routing_key(queue, lane))
         .collect()
 }

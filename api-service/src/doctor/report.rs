@@ -4,6 +4,9 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use std::fmt;
 
+/// Samples that people see; JSON has all.
+const SHOWN: usize = 5;
+
 /// How a check came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -154,7 +157,8 @@ impl fmt::Display for Report {
             };
             writeln!(f, "{state:<10}{:<24}{}", check.name, check.says)?;
             if !check.samples.is_empty() {
-                writeln!(f, "{:<34}e.g. {}", "", check.samples.join(", "))?;
+                let shown = &check.samples[..check.samples.len().min(SHOWN)];
+                writeln!(f, "{:<34}e.g. {}", "", shown.join(", "))?;
             }
             if let Some(fixed) = &check.fixed {
                 writeln!(f, "{:<34}done: {fixed}", "")?;

@@ -77,7 +77,10 @@ async fn a_queue_that_is_gone_is_made_again_and_so_are_its_messages() {
         .unwrap();
     let report = doctor(&config, LOOK).await;
     assert_eq!(wrong(&report), [("topology", State::Finding)], "{report}");
-    assert_eq!(report.check("topology").unwrap().samples, [QUEUE]);
+    assert_eq!(
+        report.check("topology").unwrap().samples,
+        [format!("queue {QUEUE}")]
+    );
     // A look makes nothing.
     let report = doctor(&config, LOOK).await;
     assert_eq!(report.check("topology").unwrap().state, State::Finding);
@@ -162,7 +165,10 @@ async fn what_was_declared_otherwise_is_named() {
     fanout.await.unwrap();
     let report = doctor(&config, LOOK).await;
     assert_eq!(wrong(&report), [("topology", State::Finding)], "{report}");
-    assert_eq!(report.check("topology").unwrap().samples, ["warren.events"]);
+    assert_eq!(
+        report.check("topology").unwrap().samples,
+        ["exchange warren.events"]
+    );
     connection.close(200, "done".into()).await.unwrap();
     env.finish().await;
 }
