@@ -144,8 +144,11 @@ impl Doctor<'_> {
     }
 
     fn rows(&mut self, check: &RowCheck) -> Check {
-        self.rows_or_error(check)
-            .unwrap_or_else(|error| Check::unchecked(check.name, &error))
+        self.rows_or_error(check).unwrap_or_else(|error| {
+            let remedy =
+                "where it took too long, allow more: WARREN__DATABASE__STATEMENT_TIMEOUT_MS";
+            Check::unchecked(check.name, &error).remedy(remedy)
+        })
     }
 
     fn rows_or_error(&mut self, check: &RowCheck) -> Result<Check, DbError> {
