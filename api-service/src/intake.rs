@@ -94,6 +94,7 @@ impl Intake {
             max_batch: config.accept.max_batch,
             max_batch_bytes: config.accept.max_batch_bytes,
             relay_after: Duration::from_millis(config.outbox.relay_after_ms.into()),
+            result_ttl_s: config.retention.result_ttl_s(),
             patience,
             publisher,
             accepted,
@@ -151,6 +152,8 @@ struct Thread {
     max_batch: usize,
     max_batch_bytes: usize,
     relay_after: Duration,
+    /// Of tasks that name none.
+    result_ttl_s: Option<i32>,
     patience: Duration,
     publisher: Publisher,
     accepted: Accepted,
@@ -218,7 +221,7 @@ impl Thread {
         submissions: &[Submission],
         until: Instant,
     ) -> Vec<Result<Outcome, IntakeError>> {
-        let statement = Accept::new(submissions, self.relay_after);
+        let statement = Accept::new(submissions, self.relay_after, self.result_ttl_s);
         let mut repeated = false;
         loop {
             let run = self.session.run(|connection| {

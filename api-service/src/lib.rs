@@ -3,13 +3,16 @@
 
 pub mod accepted;
 pub mod app;
+pub mod archive;
 pub mod auth;
 pub mod budget;
 pub mod cli;
 pub mod depths;
+pub mod doctor;
 pub mod endpoints;
 pub mod intake;
 mod janitor;
+mod marker;
 pub mod open_files;
 pub mod openapi;
 pub mod problem;
@@ -20,6 +23,7 @@ mod relay;
 pub mod replayer;
 mod scheduler;
 pub mod service;
+mod sight;
 pub mod waiters;
 pub mod watcher;
 pub mod web;

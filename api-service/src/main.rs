@@ -1,9 +1,13 @@
 //! The api-service process.
 
 use anyhow::Context;
-use api_service::{cli::KeyCommand, open_files, service};
+use api_service::{
+    cli::{DoctorCommand, KeyCommand},
+    open_files, service,
+};
 use clap::{Parser, Subcommand};
 use shared::{config::Config, db, signals, telemetry};
+use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 
 /// Warren's HTTP door: accepts tasks, commits them to PostgreSQL, publishes them to RabbitMQ.
@@ -25,21 +29,42 @@ enum Command {
     /// Make, list and revoke API keys.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Check what must hold, in the database and in the broker, and say what does not.
+    Doctor(DoctorCommand),
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+/// Of a doctor who could not look.
+const UNCHECKED: u8 = 2;
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command.unwrap_or(Command::Serve);
+    let failed = if matches!(command, Command::Doctor(_)) {
+        ExitCode::from(UNCHECKED)
+    } else {
+        ExitCode::FAILURE
+    };
+    match run(command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("Error: {error:?}");
+            failed
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     let config = Config::load()?;
     telemetry::init_log(&config.log)?;
     telemetry::log_panics_without_their_text();
-    match arguments.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve(&config),
+    match command {
+        Command::Serve => serve(&config)?,
         Command::Migrate => {
             db::migrate_when_ready(&config.database, &CancellationToken::new())?;
-            Ok(())
         }
-        Command::Key(command) => command.run(&config).context("the key command failed"),
+        Command::Key(command) => command.run(&config).context("the key command failed")?,
+        Command::Doctor(command) => return command.run(&config),
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn serve(config: &Config) -> anyhow::Result<()> {

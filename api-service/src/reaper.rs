@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 const PAUSE: Duration = Duration::from_secs(1);
 /// A claim can still land under a worker just after it was declared dead; this sweep finds it.
-const SWEEP: Duration = Duration::from_secs(20);
+pub(crate) const SWEEP: Duration = Duration::from_secs(20);
 const BATCH: i64 = 500;
 
 /// How long each worker's heartbeat counter has stood still before our eyes.

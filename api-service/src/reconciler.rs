@@ -9,14 +9,11 @@
 
 use crate::{
     depths::{Answer, Depth, Question},
+    marker,
     queries::{epoch, outbox::RequeueLost},
+    sight::Sight,
 };
-use lapin::{
-    Channel, Connection, ErrorKind, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueDeclareOptions},
-    protocol::{AMQPErrorKind, AMQPSoftError},
-    types::FieldTable,
-};
+use lapin::Connection;
 use shared::{
     broker::{self, BrokerError, Pauses},
     config::Config,
@@ -31,7 +28,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Publishing a million tasks again takes a while; a frozen broker must not hold us for ever.
@@ -47,15 +47,21 @@ enum ReconcileError {
     Broker(#[from] BrokerError),
     #[error("the reconciler lost the broker")]
     Amqp(#[from] lapin::Error),
+    #[error("the queue {0} is gone")]
+    Missing(String),
     #[error("the reconciler could not use the database")]
     Database(#[from] DbError),
     #[error("the reconciler panicked")]
     Panicked(#[from] tokio::task::JoinError),
 }
 
+/// The reconciler's latest look at the queues, and when it was.
+pub(crate) type Seen = Option<(Instant, Sight)>;
+
 pub(crate) fn spawn(
     config: &Config,
     publisher: Publisher,
+    seen: watch::Sender<Seen>,
     questions: mpsc::Receiver<Question>,
     ready: Gate,
     stop: CancellationToken,
@@ -65,6 +71,7 @@ pub(crate) fn spawn(
         session: Arc::new(Mutex::new(Session::new(&config.database))),
         publisher,
         questions,
+        seen,
         empty_since: HashMap::new(),
         looked: None,
     };
@@ -85,6 +92,7 @@ struct Reconciler {
     publisher: Publisher,
     /// What people want to know of the queues meanwhile.
     questions: mpsc::Receiver<Question>,
+    seen: watch::Sender<Seen>,
     empty_since: HashMap<(Queue, Lane), Instant>,
     /// When lost messages were last looked for.
     looked: Option<Instant>,
@@ -137,11 +145,11 @@ impl Reconciler {
             tokio::select! {
                 () = &mut next => return Ok(()),
                 Some(question) = self.questions.recv() => {
-                    let answer = tokio::time::timeout(LONGEST_ANSWER, depths(connection))
+                    let sight = tokio::time::timeout(LONGEST_ANSWER, Sight::of(connection))
                         .await
                         .map_err(|_| BrokerError::Timeout)??;
                     // Who asked may have given up.
-                    let _gone = question.send(answer);
+                    let _gone = question.send(answer(&sight));
                 }
             }
         }
@@ -149,16 +157,21 @@ impl Reconciler {
 
     async fn check(&mut self, connection: &Connection) -> Result<(), ReconcileError> {
         self.check_epoch(connection).await?;
-        let channel = connection.create_channel().await?;
+        let sight = Sight::of(connection).await?;
+        if let Some(queue) = sight.missing.first() {
+            // The next connection declares it.
+            return Err(ReconcileError::Missing(queue.clone()));
+        }
         let mut empty = Vec::new();
         for queue in Queue::ALL {
             for lane in Lane::ALL {
-                if self.is_long_empty(&channel, *queue, *lane).await? {
+                if self.is_long_empty(&sight, *queue, *lane) {
                     empty.push(topology::routing_key(*queue, *lane));
                 }
             }
         }
-        channel.close(200, "checked".into()).await?;
+        // Nobody may be looking.
+        self.seen.send_replace(Some((Instant::now(), sight)));
         if self
             .looked
             .is_none_or(|looked| looked.elapsed() >= self.lost_after())
@@ -171,7 +184,7 @@ impl Reconciler {
 
     async fn check_epoch(&self, connection: &Connection) -> Result<(), ReconcileError> {
         let seen = self.database(epoch::current).await?;
-        if marker(connection, seen, true).await? {
+        if marker::is_there(connection, seen).await? {
             return Ok(());
         }
         let Some(messages) = self
@@ -181,7 +194,7 @@ impl Reconciler {
             return Ok(());
         };
         // The mark comes last: a crash before it only means that all is published once more.
-        marker(connection, seen + 1, false).await?;
+        marker::make(connection, seen + 1).await?;
         if messages > 0 {
             metrics::counter!("warren_tasks_requeued_total").increment(messages as u64);
             tracing::warn!(
@@ -197,21 +210,16 @@ impl Reconciler {
     }
 
     /// Whether a queue has been seen empty, and never otherwise, for as long as a message may take.
-    async fn is_long_empty(
-        &mut self,
-        channel: &Channel,
-        queue: Queue,
-        lane: Lane,
-    ) -> Result<bool, ReconcileError> {
-        if depth(channel, queue, lane).await?.ready > 0 {
+    fn is_long_empty(&mut self, sight: &Sight, queue: Queue, lane: Lane) -> bool {
+        if sight.lane(queue, lane).ready > 0 {
             self.empty_since.remove(&(queue, lane));
-            return Ok(false);
+            return false;
         }
         let since = self
             .empty_since
             .entry((queue, lane))
             .or_insert_with(Instant::now);
-        Ok(since.elapsed() >= Duration::from_secs(self.config.rescue.lost_after_s.into()))
+        since.elapsed() >= Duration::from_secs(self.config.rescue.lost_after_s.into())
     }
 
     /// What slow workers hold ready is published again as well, since it can't be told from what is lost;
@@ -270,63 +278,18 @@ impl Reconciler {
     }
 }
 
-/// Asks RabbitMQ for one queue.
-async fn depth(channel: &Channel, queue: Queue, lane: Lane) -> Result<Depth, lapin::Error> {
-    let passive = QueueDeclareOptions {
-        passive: true,
-        ..Default::default()
-    };
-    let name = topology::task_queue(queue, lane);
-    let state = channel
-        .queue_declare(name.into(), passive, FieldTable::default())
-        .await?;
-    Ok(Depth {
-        ready: state.message_count(),
-        consumers: state.consumer_count(),
-    })
-}
-
-/// Asks for all task queues. An error that closes the channel alone counts as trouble too.
-async fn depths(connection: &Connection) -> Result<Answer, lapin::Error> {
-    let channel = connection.create_channel().await?;
+/// What people want to know of the task queues.
+fn answer(sight: &Sight) -> Answer {
     let mut answer = Answer::new();
     for queue in Queue::ALL {
         for lane in Lane::ALL {
-            answer.insert((*queue, *lane), depth(&channel, *queue, *lane).await?);
+            let held = sight.lane(*queue, *lane);
+            let depth = Depth {
+                ready: held.ready,
+                consumers: held.consumers,
+            };
+            answer.insert((*queue, *lane), depth);
         }
     }
-    channel.close(200, "answered".into()).await?;
-    Ok(answer)
-}
-
-/// Declares the epoch's exchange, or with `passive` asks whether it is there.
-async fn marker(connection: &Connection, epoch: i64, passive: bool) -> Result<bool, lapin::Error> {
-    // A failed passive declaration closes its channel.
-    let channel = connection.create_channel().await?;
-    let options = ExchangeDeclareOptions {
-        durable: true,
-        passive,
-        ..Default::default()
-    };
-    let name = format!("warren.epoch.{epoch}");
-    let declared = channel
-        .exchange_declare(
-            name.into(),
-            ExchangeKind::Fanout,
-            options,
-            FieldTable::default(),
-        )
-        .await;
-    match declared {
-        Ok(()) => {
-            channel.close(200, "checked".into()).await?;
-            Ok(true)
-        }
-        Err(error) if is_not_found(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_not_found(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(error) if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+    answer
 }

@@ -6,6 +6,7 @@ use crate::{
     app::{self, AppState, ServeError},
     budget::Budgets,
     depths::Depths,
+    doctor,
     intake::Intake,
     janitor, reaper, reconciler, relay, replayer, scheduler,
     watcher::Watcher,
@@ -21,6 +22,7 @@ use shared::{
     threads,
 };
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Why the service can't start.
@@ -100,6 +102,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     let state = Data::new(state);
     let listening = app::serve(&state, stop.clone())?;
     let failed = CancellationToken::new();
+    let (seen, queues_seen) = watch::channel(None);
     let loops = vec![
         migrate(config, ready.clone(), failed.clone(), stop.clone())?,
         relay::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
@@ -114,8 +117,16 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         replayer::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         janitor::spawn(config, ready.clone(), stop.clone())?,
         watching,
+        doctor::watch::spawn(config, queues_seen, ready.clone(), stop.clone())?,
     ];
-    let reconciling = reconciler::spawn(config, publisher.clone(), questions, ready, stop.clone());
+    let reconciling = reconciler::spawn(
+        config,
+        publisher.clone(),
+        seen,
+        questions,
+        ready,
+        stop.clone(),
+    );
     drop(publisher);
     let running = (listening.api, listening.internal);
     let done = tokio::spawn(async move {

@@ -20,12 +20,14 @@ use crate::{
         policy,
     },
     registry::Registry,
+    settle,
     wake::{self, Doors},
 };
 use shared::{
     config::Config,
     db::{DbError, Session, is_about_data},
     gate::Gate,
+    kinds::KINDS,
     task::{Queue, TaskId},
     threads,
 };
@@ -49,6 +51,8 @@ const LOOK: u32 = 10;
 const LINES: u32 = 5;
 /// Ticks between two looks for tasks that still stand in the line of a limit that is gone.
 const LEFT_OVER: u32 = 40;
+/// Tasks of a kind that was not known that are woken in one tick.
+const WOKEN_AT_ONCE: usize = 1000;
 
 /// What the thread needs besides what all dispatchers share.
 pub struct Wires {
@@ -76,6 +80,7 @@ pub fn spawn(
         identity: common.identity.clone(),
         wires,
         has_lines: true,
+        longest_park: settle::longest_park(Duration::from_secs(config.worker.park_s.into())),
     };
     threads::spawn("control", move || {
         if registered.wait() {
@@ -93,12 +98,14 @@ struct Control {
     wires: Wires,
     /// Tasks wait in the lines of limits, as far as is known.
     has_lines: bool,
+    longest_park: Duration,
 }
 
 impl Control {
     fn run(mut self, stop: &CancellationToken) {
         let mut ticks = 0_u32;
         let mut next = Instant::now();
+        let mut all_awake = false;
         while !stop.is_cancelled() {
             match self
                 .wires
@@ -124,6 +131,7 @@ impl Control {
             next = Instant::now() + TICK;
             let due = self.board.due(Instant::now());
             self.write(due);
+            all_awake = all_awake || self.wake_parked();
             if ticks.is_multiple_of(LOOK) {
                 self.read_policy();
                 self.look_for_drain();
@@ -220,6 +228,30 @@ impl Control {
             wake::round(connection, &policy, &doors)
         }) {
             self.has_lines = has_lines;
+        }
+    }
+
+    /// This process may be the one that tasks of a new kind wait for. True: there are no more of them.
+    fn wake_parked(&mut self) -> bool {
+        let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
+        let limit = i64::try_from(WOKEN_AT_ONCE).unwrap_or(i64::MAX);
+        let longest = self.longest_park;
+        match self
+            .session
+            .run(|connection| control::wake_parked(connection, &known, longest, limit))
+        {
+            Ok(0) => true,
+            Ok(count) => {
+                tracing::info!("{count} tasks waited for a worker that knows their kind");
+                count < WOKEN_AT_ONCE
+            }
+            Err(error) => {
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "tasks that were put aside could not be woken yet"
+                );
+                false
+            }
         }
     }
 

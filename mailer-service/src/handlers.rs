@@ -28,7 +28,7 @@ use shared::{
         DemoCalculate, DemoNoop, DemoSleep, DemoStream, DemoUnreliable, EmailSend, HttpRequest,
         Kind,
     },
-    task::TaskId,
+    task::{TaskId, UNKNOWN_KIND},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -137,18 +137,15 @@ macro_rules! dispatch {
             match task.kind.as_str() {
                 // Boxed, so that a small kind does not carry the largest one's state.
                 $(<$kind as Kind>::NAME => Box::pin(run_kind::<$kind>(task, context, services)).await,)*
-                _ => Err(TaskError::RetryAfter(
-                    UNKNOWN_KIND_WAIT,
-                    Failure::new("unknown_kind", "this worker does not know the kind; it may be older than the API"),
-                )),
+                _ => Err(TaskError::Park(Failure::new(
+                    UNKNOWN_KIND,
+                    format!("the worker that got it does not know the kind {:?}; the task waits for one that does", task.kind),
+                ))),
             }
         }
     };
 }
 for_each_kind!(dispatch);
-
-/// During a rollout, workers that know the kind arrive within minutes.
-const UNKNOWN_KIND_WAIT: std::time::Duration = std::time::Duration::from_secs(60);
 
 async fn run_kind<K: Handler>(
     task: &Claimed,

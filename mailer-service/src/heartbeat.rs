@@ -10,9 +10,10 @@ pub use vitals::Vitals;
 
 use crate::queries::{
     rates,
-    workers::{self, NewWorker},
+    workers::{self, NewWorker, Report},
 };
-use shared::{config::Config, db::Session, gate::Gate, kinds::KINDS, task::Queue, threads};
+use diesel::{PgConnection, QueryResult};
+use shared::{clock, config::Config, db::Session, gate::Gate, kinds::KINDS, task::Queue, threads};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -117,10 +118,7 @@ impl Heart {
             let id = self.identity.get();
             let asked = Instant::now();
             let report = self.vitals.report(chrono::Utc::now());
-            match self
-                .session
-                .run(|connection| workers::beat(connection, id, &report))
-            {
+            match self.session.run(|connection| beat(connection, id, &report)) {
                 Ok(true) => self.identity.renew(id, asked),
                 Ok(false) => {
                     tracing::error!(worker.id = %id, "this worker was declared dead; its running tasks are given up and it goes on under a new id");
@@ -210,6 +208,13 @@ impl Heart {
             None => false,
         }
     }
+}
+
+/// Renews the lease, and notes how far this clock is from the database's. False: the worker was declared dead.
+fn beat(connection: &mut PgConnection, id: Uuid, report: &Report) -> QueryResult<bool> {
+    let skew = clock::skew(connection)?;
+    metrics::gauge!("warren_clock_skew_seconds").set(skew.ahead);
+    workers::beat(connection, id, report, skew.ahead)
 }
 
 fn host_name() -> String {

@@ -6,9 +6,11 @@
 
 mod acker;
 pub mod acks;
+mod parked;
 mod steps;
 
 pub use acker::{Acker, DeliveryRef, Link};
+pub(crate) use steps::longest_park;
 
 use crate::{
     load::tally::{Done, Tally},
@@ -62,15 +64,19 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// `patience` is how long the publisher has before the relay takes over.
+    /// `patience` is how long the publisher has before the relay takes over, `park` how long a task is put aside at first.
     pub fn of(
         batch: &'a [Ended],
         now: DateTime<Utc>,
         patience: Duration,
+        park: Duration,
         rng: &mut impl Rng,
     ) -> Self {
         let mut plan = Self {
-            steps: batch.iter().map(|ended| steps::next(ended, rng)).collect(),
+            steps: batch
+                .iter()
+                .map(|ended| steps::next(ended, park, rng))
+                .collect(),
             statement: Settle::default(),
             messages: Vec::new(),
         };
@@ -100,6 +106,7 @@ pub fn spawn(
         wait: Duration::from_millis(config.worker.settle_wait_ms),
         patience: Duration::from_millis(config.outbox.relay_after_ms.into()),
         most_output: config.output.max_bytes,
+        park: Duration::from_secs(config.worker.park_s.into()),
         registry,
         publisher,
         acker,
@@ -115,6 +122,8 @@ struct Settler {
     wait: Duration,
     patience: Duration,
     most_output: usize,
+    /// How long a task that can't be done here is put aside at first.
+    park: Duration,
     registry: Registry,
     publisher: Publisher,
     acker: Acker,
@@ -151,7 +160,13 @@ impl Settler {
     fn settle(&mut self, batch: Vec<Ended>) {
         let begin = Instant::now();
         let most_output = self.most_output;
-        let plan = Plan::of(&batch, Utc::now(), self.patience, &mut rand::rng());
+        let plan = Plan::of(
+            &batch,
+            Utc::now(),
+            self.patience,
+            self.park,
+            &mut rand::rng(),
+        );
         let settled = match self
             .session
             .run_until(&self.give_up, "settling", |connection| {

@@ -92,6 +92,8 @@ pub enum TaskError {
     Unclear(Failure),
     /// The context was cancelled before anything was done: given back as it was.
     Interrupted,
+    /// This process can't do it, whatever the task says: put aside for a process that can, and no attempt is used up.
+    Park(Failure),
 }
 
 /// The end of one attempt.

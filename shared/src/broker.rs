@@ -3,7 +3,11 @@
 
 use crate::{config::Broker, topology::Topology};
 use futures_util::StreamExt;
-use lapin::{Connection, ConnectionProperties, Event, uri::AMQPUri};
+use lapin::{
+    Connection, ConnectionProperties, ErrorKind, Event,
+    protocol::{AMQPErrorKind, AMQPSoftError},
+    uri::AMQPUri,
+};
 use rand::RngExt;
 use secrecy::ExposeSecret;
 use std::{str::FromStr, time::Duration};
@@ -36,24 +40,48 @@ pub enum LinkState {
     Blocked,
 }
 
-/// Connects, declares the topology and watches for trouble.
+/// Connects and declares the topology.
 pub async fn connect(config: &Broker, name: &str) -> Result<Connection, BrokerError> {
-    let mut uri = AMQPUri::from_str(config.url.expose_secret()).map_err(BrokerError::Url)?;
-    uri.query.heartbeat = Some(config.heartbeat_s);
-    uri.query.frame_max.get_or_insert(LARGEST_FRAME);
-    let limit = Duration::from_secs(config.connect_timeout_s);
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = async {
-        let connection = Connection::connect_uri(uri, properties).await?;
+    let declaring = async {
+        let connection = open(config, name).await?;
         let channel = connection.create_channel().await?;
         Topology::warren().declare(&channel).await?;
         channel.close(200, "topology declared".into()).await?;
         Ok::<_, BrokerError>(connection)
     };
     // Declaring quorum queues for the first time takes a few seconds on a small machine.
-    tokio::time::timeout(limit + Duration::from_secs(25), connecting)
+    let limit = Duration::from_secs(config.connect_timeout_s) + Duration::from_secs(25);
+    tokio::time::timeout(limit, declaring)
         .await
         .map_err(|_| BrokerError::Timeout)?
+}
+
+/// Connects, and changes nothing.
+pub async fn open(config: &Broker, name: &str) -> Result<Connection, BrokerError> {
+    let mut uri = AMQPUri::from_str(config.url.expose_secret()).map_err(BrokerError::Url)?;
+    uri.query.heartbeat = Some(config.heartbeat_s);
+    uri.query.frame_max.get_or_insert(LARGEST_FRAME);
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let connecting = Connection::connect_uri(uri, properties);
+    // A broker that is just starting takes its time over the handshake.
+    let limit = Duration::from_secs(config.connect_timeout_s) + Duration::from_secs(25);
+    Ok(tokio::time::timeout(limit, connecting)
+        .await
+        .map_err(|_| BrokerError::Timeout)??)
+}
+
+/// What was asked for is not there.
+pub fn is_not_found(error: &lapin::Error) -> bool {
+    is_soft(error, &AMQPSoftError::NOTFOUND)
+}
+
+/// What was declared is there, with other arguments.
+pub fn is_different(error: &lapin::Error) -> bool {
+    is_soft(error, &AMQPSoftError::PRECONDITIONFAILED)
+}
+
+fn is_soft(error: &lapin::Error, soft: &AMQPSoftError) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(kind) if kind == soft))
 }
 
 /// Ends with the reason when the connection is lost; follows blocked and unblocked on the way.

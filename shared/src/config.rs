@@ -147,14 +147,28 @@ pub struct Rescue {
     pub heartbeat_s: u64,
     pub reconcile_s: u64,
     pub lost_after_s: u32,
+    pub doctor_s: u64,
+    pub clock_skew_s: f64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
     pub finished_days: u32,
+    pub result_hours: u32,
     pub audit_days: u32,
+    pub every_s: u64,
     pub batch: u32,
+    pub archive_dir: String,
+    pub archive_file_bytes: u64,
+}
+
+impl Retention {
+    /// The `result_ttl` of tasks that ask for none, in seconds.
+    pub fn result_ttl_s(&self) -> Option<i32> {
+        let seconds = self.result_hours.saturating_mul(3600);
+        (seconds > 0).then(|| i32::try_from(seconds).unwrap_or(i32::MAX))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -174,6 +188,7 @@ pub struct Worker {
     /// 0: never. Likewise below.
     pub max_tasks: u64,
     pub max_rss_mb: u64,
+    pub park_s: u32,
     pub queues: WorkerQueues,
 }
 
@@ -372,6 +387,12 @@ impl Config {
         if self.output.buffer_bytes < SMALLEST_BUFFER {
             return value("output.buffer_bytes", "must be 64 or more");
         }
+        if !(self.rescue.clock_skew_s.is_finite() && self.rescue.clock_skew_s > 0.0) {
+            return value("rescue.clock_skew_s", "must be more than 0");
+        }
+        if self.worker.park_s == 0 {
+            return value("worker.park_s", "must be 1 or more");
+        }
         if self.rescue.lease_s < 2 * self.rescue.heartbeat_s || self.rescue.heartbeat_s == 0 {
             return value(
                 "rescue.lease_s",
@@ -441,6 +462,8 @@ mod tests {
             ("output.buffer_bytes", "63", "output.buffer_bytes"),
             ("auth.rate_per_s", "-1", "auth.rate_per_s"),
             ("rescue.heartbeat_s", "10", "rescue.lease_s"),
+            ("rescue.clock_skew_s", "0", "rescue.clock_skew_s"),
+            ("worker.park_s", "0", "worker.park_s"),
             ("mail.relays.default.tls", "maybe", "tls"),
         ] {
             let error = Config::with(&[(key, value)]).unwrap_err().to_string();

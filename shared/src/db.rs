@@ -275,6 +275,17 @@ pub fn migrate(connection: &mut PgConnection) -> Result<usize, DbError> {
     applied
 }
 
+/// The names of migrations that the database does not have yet.
+pub fn pending_migrations(connection: &mut PgConnection) -> Result<Vec<String>, DbError> {
+    let pending = connection
+        .pending_migrations(MIGRATIONS)
+        .map_err(DbError::Migration)?;
+    Ok(pending
+        .iter()
+        .map(|migration| migration.name().to_string())
+        .collect())
+}
+
 /// Waits for the database, then migrates; returns false when `stop` came first.
 pub fn migrate_when_ready(config: &Database, stop: &CancellationToken) -> Result<bool, DbError> {
     let mut said = false;

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod backoff;
 pub mod broker;
+pub mod clock;
 pub mod config;
 pub mod db;
 pub mod envelope;

@@ -172,6 +172,7 @@ diesel::table! {
         beats -> BigInt,
         started_at -> Timestamptz,
         heartbeat_at -> Timestamptz,
+        clock_ahead_s -> Nullable<Double>,
         kinds -> Array<Text>,
         load -> Nullable<Json>,
         running -> Nullable<Json>,

@@ -29,6 +29,9 @@ impl fmt::Debug for TaskId {
     }
 }
 
+/// The error of a task that was put aside, since the worker that got it does not know its kind.
+pub const UNKNOWN_KIND: &str = "unknown_kind";
+
 /// Makes an enum whose variants have one fixed text each, on the wire and in the database. The texts are
 /// token trees, not literals: utoipa's derive does not see into a captured literal.
 macro_rules! texts {

@@ -123,52 +123,82 @@ impl Topology {
     /// Declares all of it; harmless when it is there already.
     pub async fn declare(&self, channel: &Channel) -> Result<(), lapin::Error> {
         for exchange in &self.exchanges {
-            let kind = match exchange.kind {
-                "direct" => ExchangeKind::Direct,
-                "fanout" => ExchangeKind::Fanout,
-                "topic" => ExchangeKind::Topic,
-                other => ExchangeKind::Custom(other.to_owned()),
+            exchange.declare(channel, Declare::Make).await?;
+        }
+        for queue in &self.queues {
+            queue.declare(channel, Declare::Make).await?;
+            queue.bind(channel).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What a declaration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Declare {
+    /// It is there afterwards; an error where it is there with other arguments.
+    Make,
+    /// An error where it is missing; its arguments are not looked at.
+    Look,
+}
+
+impl Exchange {
+    /// An error closes the channel.
+    pub async fn declare(&self, channel: &Channel, what: Declare) -> Result<(), lapin::Error> {
+        let kind = match self.kind {
+            "direct" => ExchangeKind::Direct,
+            "fanout" => ExchangeKind::Fanout,
+            "topic" => ExchangeKind::Topic,
+            other => ExchangeKind::Custom(other.to_owned()),
+        };
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            passive: what == Declare::Look,
+            ..Default::default()
+        };
+        let name = self.name.as_str().into();
+        channel
+            .exchange_declare(name, kind, options, FieldTable::default())
+            .await
+    }
+}
+
+impl DeclaredQueue {
+    /// Answers with its counts of ready messages and consumers. An error closes the channel.
+    pub async fn declare(
+        &self,
+        channel: &Channel,
+        what: Declare,
+    ) -> Result<lapin::Queue, lapin::Error> {
+        let mut arguments = FieldTable::default();
+        for (key, value) in &self.arguments {
+            let value = match value {
+                Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
+                Argument::Number(number) => AMQPValue::LongLongInt(*number),
             };
-            let durable = ExchangeDeclareOptions {
-                durable: true,
-                ..Default::default()
-            };
+            arguments.insert((*key).into(), value);
+        }
+        let options = QueueDeclareOptions {
+            durable: true,
+            passive: what == Declare::Look,
+            ..Default::default()
+        };
+        channel
+            .queue_declare(self.name.as_str().into(), options, arguments)
+            .await
+    }
+
+    pub async fn bind(&self, channel: &Channel) -> Result<(), lapin::Error> {
+        for (exchange, key) in &self.bindings {
             channel
-                .exchange_declare(
-                    exchange.name.as_str().into(),
-                    kind,
-                    durable,
+                .queue_bind(
+                    self.name.as_str().into(),
+                    exchange.as_str().into(),
+                    key.as_str().into(),
+                    QueueBindOptions::default(),
                     FieldTable::default(),
                 )
                 .await?;
-        }
-        for queue in &self.queues {
-            let mut arguments = FieldTable::default();
-            for (key, value) in &queue.arguments {
-                let value = match value {
-                    Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
-                    Argument::Number(number) => AMQPValue::LongLongInt(*number),
-                };
-                arguments.insert((*key).into(), value);
-            }
-            let durable = QueueDeclareOptions {
-                durable: true,
-                ..Default::default()
-            };
-            channel
-                .queue_declare(queue.name.as_str().into(), durable, arguments)
-                .await?;
-            for (exchange, key) in &queue.bindings {
-                channel
-                    .queue_bind(
-                        queue.name.as_str().into(),
-                        exchange.as_str().into(),
-                        key.as_str().into(),
-                        QueueBindOptions::default(),
-                        FieldTable::default(),
-                    )
-                    .await?;
-            }
         }
         Ok(())
     }

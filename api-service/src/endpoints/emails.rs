@@ -77,7 +77,7 @@ pub struct EmailRequest {
     /// Whose shared limits the mails count against, e.g. `tenant:acme`; see `PUT /limits`.
     #[schema(max_length = 200)]
     limit_key: Option<String>,
-    /// Seconds after a mail's end until its result is removed; with the task when left out.
+    /// Seconds after a mail's end until its result is removed; when left out, as `retention.result_hours` says, or with it.
     #[schema(minimum = 0)]
     result_ttl: Option<i64>,
     /// 0 (lowest) to 9 (highest); 5 when left out.

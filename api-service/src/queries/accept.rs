@@ -78,7 +78,12 @@ statement! {
 }
 
 impl Accept {
-    pub fn new(submissions: &[Submission], relay_after: Duration) -> Self {
+    /// `result_ttl_s` is for tasks that name none.
+    pub fn new(
+        submissions: &[Submission],
+        relay_after: Duration,
+        result_ttl_s: Option<i32>,
+    ) -> Self {
         let mut all = Self {
             exchange: topology::TASKS.to_owned(),
             relay_after: relay_after.as_secs_f64(),
@@ -117,7 +122,7 @@ impl Accept {
                 all.created_by.push(task.created_by);
                 all.traceparent.push(task.traceparent.clone());
                 all.limit_key.push(task.limit_key.clone());
-                all.result_ttl_s.push(task.result_ttl_s);
+                all.result_ttl_s.push(task.result_ttl_s.or(result_ttl_s));
                 all.lane.push(task.priority.lane().as_str());
                 all.routing_key
                     .push(topology::routing_key(task.queue, task.priority.lane()));

@@ -46,6 +46,7 @@ impl<'a> Actor<'a> {
 #[derive(Insertable)]
 #[diesel(table_name = audit_log)]
 struct Line<'a> {
+    /// None: the command line, or Warren by itself.
     api_key_id: Option<Uuid>,
     actor: &'a str,
     action: &'static str,

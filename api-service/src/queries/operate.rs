@@ -53,6 +53,7 @@ statement! {
         UPDATE tasks SET
             status = 'PENDING', finished_at = NULL, due_at = NULL, next_attempt_at = NULL, cancel_requested_at = NULL,
             progress = NULL, updated_at = now(),
+            result_ttl_s = CASE WHEN result_ttl_s < 0 THEN ~result_ttl_s ELSE result_ttl_s END,
             -- A mail is dated by this.
             run_at = CASE WHEN run_at > now() THEN now() ELSE run_at END,
             useful_until = CASE WHEN useful_until > now() THEN useful_until END,

@@ -46,12 +46,12 @@ statement! {
         UPDATE tasks SET due_at = NULL, updated_at = now(),
             status = CASE status WHEN 'SCHEDULED' THEN 'PENDING' ELSE status END
         FROM due WHERE tasks.id = due.id
-        RETURNING tasks.id, attempt, kind, queue, lane, traceparent
+        RETURNING tasks.id, status, attempt, kind, queue, lane, traceparent
      )
      INSERT INTO outbox (id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
      SELECT gen_random_uuid(), id, attempt + 1, kind, lane, ?, queue || '.' || lane, traceparent,
         now() + make_interval(secs => ?)
-     FROM moved
+     FROM moved WHERE status IN ('PENDING', 'RETRYING')
      RETURNING id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after, tries"
 }
 

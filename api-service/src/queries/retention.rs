@@ -44,7 +44,7 @@ pub fn delete_finished(connection: &mut PgConnection, days: u32, limit: u32) -> 
 }
 
 /// The smallest id of a task accepted `days` ago.
-fn id_bound(days: u32) -> Uuid {
+pub(super) fn id_bound(days: u32) -> Uuid {
     let then = chrono::Utc::now() - chrono::TimeDelta::days(days.into());
     let seconds = u64::try_from(then.timestamp()).unwrap_or_default();
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, 0))
@@ -59,6 +59,25 @@ pub fn expire(connection: &mut PgConnection, limit: i64) -> QueryResult<usize> {
             SELECT id FROM tasks
             WHERE finished_at IS NULL AND status IN ('SCHEDULED', 'PENDING', 'RETRYING') AND useful_until < now()
             ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<BigInt, _>(limit)
+    .execute(connection)
+}
+
+/// Removes results whose time is over, and notes that in the sign of `result_ttl_s`. The condition is that of the index
+/// `tasks_result_expiry`.
+pub fn expire_results(connection: &mut PgConnection, limit: i64) -> QueryResult<usize> {
+    diesel::sql_query(
+        "WITH old AS (
+            SELECT id FROM tasks
+            WHERE result_ttl_s >= 0 AND finished_at IS NOT NULL
+                AND (finished_at AT TIME ZONE 'UTC') + result_ttl_s * interval '1 second' <= now() AT TIME ZONE 'UTC'
+            ORDER BY (finished_at AT TIME ZONE 'UTC') + result_ttl_s * interval '1 second'
+            LIMIT $1 FOR UPDATE SKIP LOCKED
+         ), output AS (
+            DELETE FROM task_output USING old WHERE task_output.task_id = old.id
+         )
+         UPDATE tasks SET result = NULL, result_ttl_s = ~result_ttl_s FROM old WHERE tasks.id = old.id",
     )
     .bind::<BigInt, _>(limit)
     .execute(connection)

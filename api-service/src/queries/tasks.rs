@@ -10,8 +10,10 @@ use diesel::{
     OptionalExtension, PgConnection, QueryDsl, QueryResult, Queryable, RunQueryDsl, Selectable,
     SelectableHelper,
     deserialize::{self, FromSql, FromSqlRow},
+    dsl::sql,
+    expression::SqlLiteral,
     pg::{Pg, PgValue},
-    sql_types::Json,
+    sql_types::{Bool, Json},
 };
 use shared::{schema::tasks, task::Status};
 use uuid::Uuid;
@@ -50,6 +52,10 @@ pub struct TaskRow {
     pub finished_at: Option<DateTime<Utc>>,
     pub progress: Option<JsonText>,
     pub limit_key: Option<String>,
+    /// Its `result_ttl` is over.
+    #[diesel(select_expression = sql::<Bool>("COALESCE(tasks.result_ttl_s < 0, false)"))]
+    #[diesel(select_expression_type = SqlLiteral<Bool>)]
+    pub has_outlived_result: bool,
 }
 
 impl TaskRow {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
 
 mod auth;
+mod doctor;
 mod emails;
 mod events;
 mod idempotency;
@@ -13,5 +14,6 @@ mod operate;
 mod operation;
 mod problems;
 mod replays;
+mod retention;
 mod support;
 mod tasks;

@@ -237,9 +237,14 @@ impl Api {
     }
 
     pub(crate) async fn finish(self) {
+        self.stop().await.finish().await;
+    }
+
+    /// Stops the service; what it has left behind is still there.
+    pub(crate) async fn stop(self) -> TestEnv {
         self.stop.cancel();
         self.running.wait().await.unwrap();
-        self.env.finish().await;
+        self.env
     }
 }
 

@@ -4,14 +4,14 @@ use crate::{progress::Word, registry::Key};
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, QueryResult, RunQueryDsl,
     result::Error as DieselError,
-    sql_types::{Array, Bool, Integer, Nullable, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid},
 };
 use shared::{
     schema::tasks::dsl,
     statement,
-    task::{Status, TaskId},
+    task::{Status, TaskId, UNKNOWN_KIND},
 };
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
 
 /// Those of the running tasks that somebody wants to end, with the attempt that runs.
@@ -103,4 +103,26 @@ fn keys(rows: Vec<(Uuid, i32)>) -> HashSet<Key> {
     rows.into_iter()
         .map(|(id, attempt)| (TaskId(id), attempt))
         .collect()
+}
+
+/// Has tasks that were put aside for want of a worker that knows their kind run now; at most `limit`, returns how many.
+/// `longest`: none was put aside for longer, so what is due later is not looked at.
+pub fn wake_parked(
+    connection: &mut PgConnection,
+    kinds: &[&str],
+    longest: Duration,
+    limit: i64,
+) -> QueryResult<usize> {
+    diesel::sql_query(
+        "UPDATE tasks SET due_at = now(), next_attempt_at = now() WHERE id IN (
+            SELECT id FROM tasks
+            WHERE due_at > now() AND due_at < now() + make_interval(secs => $1)
+                AND error_code = $2 AND kind = ANY($3)
+            ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<Double, _>(longest.as_secs_f64())
+    .bind::<Text, _>(UNKNOWN_KIND)
+    .bind::<Array<Text>, _>(kinds)
+    .bind::<BigInt, _>(limit)
+    .execute(connection)
 }

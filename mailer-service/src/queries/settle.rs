@@ -25,7 +25,7 @@ statement! {
         // The delay is a due time here, not a tier in RabbitMQ.
         in_database: Array<Bool> = Vec<bool>,
         finished: Array<Bool> = Vec<bool>,
-        // What task_attempts says; null: nothing.
+        // What task_attempts says; null: nothing, as is for 'parked'.
         outcome: Array<Nullable<Text>> = Vec<Option<&'static str>>,
         message_id: Array<SqlUuid> = Vec<Uuid>,
         message_task: Array<SqlUuid> = Vec<Uuid>,
@@ -55,8 +55,8 @@ statement! {
             due_at = CASE WHEN input.in_database AND t.cancel_requested_at IS NULL
                 THEN now() + make_interval(secs => input.delay) END,
             finished_at = CASE WHEN input.finished OR t.cancel_requested_at IS NOT NULL THEN now() END,
-            max_attempts = t.max_attempts + CASE input.outcome WHEN 'released' THEN 1 ELSE 0 END,
-            forgiven = t.forgiven + CASE input.outcome WHEN 'released' THEN 1 ELSE 0 END,
+            max_attempts = t.max_attempts + CASE WHEN input.outcome IN ('released', 'parked') THEN 1 ELSE 0 END,
+            forgiven = t.forgiven + CASE WHEN input.outcome IN ('released', 'parked') THEN 1 ELSE 0 END,
             updated_at = now()
         FROM input
         WHERE t.id = input.id AND t.attempt = input.attempt AND t.status = 'PROCESSING'
@@ -67,7 +67,7 @@ statement! {
             started_at, ended_at, next_attempt_at)
         SELECT id, attempt, outcome, error_code, error_message, worker_id, started_at, now(), next_attempt_at
         FROM settled
-        WHERE outcome IS NOT NULL
+        WHERE outcome <> 'parked'
         ON CONFLICT DO NOTHING
      ), messages AS (
         INSERT INTO outbox (id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)

@@ -39,7 +39,13 @@ pub fn register(connection: &mut PgConnection, worker: &NewWorker) -> QueryResul
 }
 
 /// Renews the lease. False: the worker was declared dead.
-pub fn beat(connection: &mut PgConnection, id: Uuid, report: &Report) -> QueryResult<bool> {
+/// `clock_ahead_s`: by how much this process's clock is ahead of the database's.
+pub fn beat(
+    connection: &mut PgConnection,
+    id: Uuid,
+    report: &Report,
+    clock_ahead_s: f64,
+) -> QueryResult<bool> {
     diesel::update(dsl::workers)
         .filter(dsl::id.eq(id))
         .filter(dsl::state.eq("alive"))
@@ -47,6 +53,7 @@ pub fn beat(connection: &mut PgConnection, id: Uuid, report: &Report) -> QueryRe
             dsl::beats.eq(dsl::beats + 1),
             dsl::heartbeat_at.eq(diesel::dsl::now),
             report,
+            dsl::clock_ahead_s.eq(clock_ahead_s),
         ))
         .execute(connection)
         .map(|changed| changed == 1)

@@ -1,12 +1,12 @@
 //! From the end of an attempt to the task's next step: a pure decision.
 
-use super::Ended;
+use super::{Ended, parked};
 use crate::{
     queries::settle::Settle,
     task::{Claimed, Failure, TaskError, Verdict},
 };
 use chrono::{DateTime, Utc};
-use rand::Rng;
+use rand::{Rng, RngExt};
 use shared::{
     backoff::{Backoff, Delay},
     kinds,
@@ -23,9 +23,14 @@ pub(super) struct Step<'a> {
     failure: Option<&'a Failure>,
     /// Until the next attempt.
     delay: Option<Delay>,
-    /// What `task_attempts` says of this attempt; the happy path leaves no row.
+    /// What `task_attempts` says of this attempt; the happy path leaves no row, and neither does [`PARKED`].
     outcome: Option<&'static str>,
 }
+
+/// Put aside: given back like what was released, for later. However often that happens, it leaves no rows.
+const PARKED: &str = "parked";
+/// A task that is put aside again waits twice as long, up to this often.
+const LONGEST_PARK: u32 = 16;
 
 static DROPPED: LazyLock<Failure> = LazyLock::new(|| {
     Failure::new(
@@ -34,7 +39,8 @@ static DROPPED: LazyLock<Failure> = LazyLock::new(|| {
     )
 });
 
-pub(super) fn next<'a>(ended: &'a Ended, rng: &mut impl Rng) -> Step<'a> {
+/// `park`: how long a task is put aside at first.
+pub(super) fn next<'a>(ended: &'a Ended, park: Duration, rng: &mut impl Rng) -> Step<'a> {
     let task = &ended.task;
     match &ended.verdict {
         Verdict::Completed(result) => Step {
@@ -67,6 +73,10 @@ pub(super) fn next<'a>(ended: &'a Ended, rng: &mut impl Rng) -> Step<'a> {
             },
         },
         Verdict::Failed(TaskError::Fail(failure)) => failed(failure),
+        Verdict::Failed(TaskError::Park(failure)) => Step {
+            outcome: Some(PARKED),
+            ..retrying(failure, Delay::Until(park_again(task, park, rng)))
+        },
         Verdict::Failed(TaskError::Unclear(failure))
             if task.on_worker_lost == OnWorkerLost::Hold =>
         {
@@ -95,6 +105,18 @@ fn backoff(task: &Claimed, rng: &mut impl Rng) -> Delay {
     let backoff = kinds::find(&task.kind).map_or(Backoff::DEFAULT, |kind| kind.backoff);
     let failures = u32::try_from(task.attempt - task.forgiven).unwrap_or(1);
     backoff.wait_after(failures, rng)
+}
+
+/// Longer each time, so that a million of them don't keep the workers busy, and with jitter.
+fn park_again(task: &Claimed, park: Duration, rng: &mut impl Rng) -> Duration {
+    let before = u32::try_from(task.forgiven).unwrap_or_default();
+    let growth = 2_u32.saturating_pow(before).min(LONGEST_PARK);
+    (park * growth).mul_f64(rng.random_range(0.8..1.2))
+}
+
+/// The longest time for which a task is put aside.
+pub(crate) fn longest_park(park: Duration) -> Duration {
+    park * LONGEST_PARK * 2
 }
 
 fn failed(failure: &Failure) -> Step<'_> {
@@ -175,7 +197,9 @@ impl Step<'_> {
             return;
         }
         let Some(failure) = self.failure else { return };
-        if self.status == Status::Pending {
+        if self.outcome == Some(PARKED) {
+            parked::log(task, failure);
+        } else if self.status == Status::Pending {
             tracing::warn!(
                 task.id = %task.id, task.kind = %task.kind, task.attempt = task.attempt, error.code = failure.code,
                 "task given back: {}", failure.message
@@ -239,8 +263,10 @@ mod tests {
         }
     }
 
+    const PARK: Duration = Duration::from_secs(60);
+
     fn row(ended: &Ended) -> (Status, Option<(String, i32)>) {
-        let step = next(ended, &mut StdRng::seed_from_u64(1));
+        let step = next(ended, PARK, &mut StdRng::seed_from_u64(1));
         let message = step.message(&ended.task, Utc::now(), Duration::from_secs(1));
         (step.status, message.map(|row| (row.exchange, row.attempt)))
     }
@@ -305,8 +331,24 @@ mod tests {
             Verdict::Failed(TaskError::Retry(Failure::new("x", "y"))),
         );
         ended.task.forgiven = 8;
-        let step = next(&ended, &mut StdRng::seed_from_u64(1));
+        let step = next(&ended, PARK, &mut StdRng::seed_from_u64(1));
         assert!(step.delay.unwrap().duration() <= Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_nobody_here_can_do_waits_longer_each_time_and_never_fails() {
+        let parked = || Verdict::Failed(TaskError::Park(Failure::new("x", "y")));
+        let mut last = Duration::ZERO;
+        for forgiven in [0, 1, 2, 3, 4, 30, 1000] {
+            // The last attempt that it has.
+            let mut ended = ended(forgiven + 1, forgiven + 1, parked());
+            ended.task.forgiven = forgiven;
+            assert_eq!(row(&ended), (Status::Retrying, None));
+            let step = next(&ended, PARK, &mut StdRng::seed_from_u64(1));
+            let wait = step.delay.unwrap().duration();
+            assert!(wait >= last && wait <= longest_park(PARK), "{wait:?}");
+            last = wait;
+        }
     }
 
     #[test]

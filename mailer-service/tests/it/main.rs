@@ -6,10 +6,12 @@
 mod broker;
 mod canary;
 mod database;
+mod doctor;
 mod http_request;
 mod life;
 mod model;
 mod operate;
+mod parked;
 mod rescue;
 mod retry;
 mod smtp;

@@ -101,6 +101,10 @@ impl World {
             .await;
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     pub(crate) fn start_mailer(&mut self) {
         let stop = CancellationToken::new();
         let mailer = mailer_service::service::start(&self.config, stop.clone()).unwrap();
@@ -206,6 +210,13 @@ impl World {
         let running = api_service::service::start(&self.config, stop.clone()).unwrap();
         let url = format!("http://{}/api/v1", running.api_addr);
         (running, url, stop)
+    }
+
+    /// The metrics of the oldest mailer.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.mailers[0].0.http_addr);
+        let answer = self.http.get(url).send().await.unwrap();
+        answer.text().await.unwrap()
     }
 
     /// Waits until the task is in that state, and returns it.

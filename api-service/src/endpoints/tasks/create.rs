@@ -63,7 +63,7 @@ pub struct TaskRequest<'a> {
     /// Whose shared limits it counts against, e.g. `tenant:acme`; see `PUT /limits`.
     #[schema(max_length = 200)]
     limit_key: Option<String>,
-    /// Seconds after its end until its result is removed; with the task when left out.
+    /// Seconds after its end until its result is removed; when left out, as `retention.result_hours` says, or with the task.
     #[schema(minimum = 0)]
     result_ttl: Option<i64>,
     /// What to do when the worker dies, or has to stop, while running it: `retry` (when left out; its work may be done

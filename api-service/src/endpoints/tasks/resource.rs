@@ -28,6 +28,10 @@ pub struct TaskResource<'a> {
     /// What a COMPLETED task returned; its form is the kind's.
     #[schema(value_type = Option<Object>)]
     pub result: Option<Box<RawValue>>,
+    /// `true`: the result was removed when its `result_ttl` was over.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub result_expired: bool,
     /// Why the latest attempt failed.
     pub error: Option<TaskError<'a>>,
     /// Attempts started.
@@ -124,6 +128,7 @@ impl<'a> From<&'a NewTask> for TaskResource<'a> {
             status: task.status().as_str().into(),
             progress: None,
             result: None,
+            result_expired: false,
             error: None,
             attempt: 0,
             max_attempts: task.max_attempts.into(),
@@ -145,6 +150,7 @@ impl<'a> From<&'a NewTask> for TaskResource<'a> {
 impl From<TaskRow> for TaskResource<'static> {
     fn from(row: TaskRow) -> Self {
         let id = TaskId(row.id);
+        let result_expired = row.has_outlived_result && row.status() == Some(Status::Completed);
         let error = row.error_code.map(|code| TaskError {
             code: code.into(),
             message: row.error_message.unwrap_or_default().into(),
@@ -161,6 +167,7 @@ impl From<TaskRow> for TaskResource<'static> {
             result: row
                 .result
                 .and_then(|json| RawValue::from_string(json.0).ok()),
+            result_expired,
             error,
             attempt: row.attempt,
             max_attempts: row.max_attempts,

@@ -92,7 +92,7 @@ impl Machine<'_> {
             tasks: vec![task],
             idempotency: None,
         }];
-        let statement = Accept::new(&submissions, PATIENCE);
+        let statement = Accept::new(&submissions, PATIENCE, None);
         accept::run(self.connection, &statement, &submissions).unwrap();
     }
 

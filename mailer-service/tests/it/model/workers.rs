@@ -231,7 +231,13 @@ impl Machine<'_> {
             })
             .collect();
         let mut rng = StdRng::seed_from_u64(0);
-        let plan = Plan::of(&batch, Utc::now(), Duration::ZERO, &mut rng);
+        let plan = Plan::of(
+            &batch,
+            Utc::now(),
+            Duration::ZERO,
+            Duration::from_secs(60),
+            &mut rng,
+        );
         let settled = plan.statement.run(self.connection).unwrap();
         let asked = |key: &Key| {
             let mut batch = batch.iter();
@@ -279,7 +285,7 @@ impl Machine<'_> {
     /// One that learns that it was declared dead goes on under a new id, and so does what it runs.
     pub(super) fn beat(&mut self, worker: At) {
         if let Some(place) = self.living(worker)
-            && !workers::beat(self.connection, self.workers[place].id, &report()).unwrap()
+            && !workers::beat(self.connection, self.workers[place].id, &report(), 0.0).unwrap()
         {
             self.workers[place].id = self.register();
         }
