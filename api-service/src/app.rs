@@ -53,19 +53,31 @@ impl fmt::Debug for AppState {
     }
 }
 
+/// Handles to what runs beside the listeners.
+pub struct Parts {
+    pub intake: Intake,
+    pub budgets: Budgets,
+    pub publisher: Publisher,
+    pub depths: Depths,
+    pub watcher: Watcher,
+}
+
 impl AppState {
     /// Opens the pool and starts the key ring; must be called in a tokio runtime.
     /// The error is a `mail.default_from` that is no address.
     pub fn start(
         config: Arc<Config>,
-        intake: Intake,
-        budgets: Budgets,
-        publisher: Publisher,
-        depths: Depths,
-        watcher: Watcher,
+        parts: Parts,
         metrics: PrometheusHandle,
         stop: CancellationToken,
     ) -> Result<Self, ConfigError> {
+        let Parts {
+            intake,
+            budgets,
+            publisher,
+            depths,
+            watcher,
+        } = parts;
         let pool = Pool::new(&config.database);
         Ok(Self {
             defaults: config.accept_defaults()?,

@@ -3,7 +3,7 @@
 
 use crate::{
     accepted::Accepted,
-    app::{self, AppState, ServeError},
+    app::{self, AppState, Parts, ServeError},
     budget::Budgets,
     depths::Depths,
     doctor,
@@ -91,11 +91,13 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     let (budgets, leasing) = Budgets::spawn(config, ready.clone(), finish.clone())?;
     let state = AppState::start(
         Arc::new(config.clone()),
-        intake,
-        budgets,
-        publisher.clone(),
-        depths,
-        watcher,
+        Parts {
+            intake,
+            budgets,
+            publisher: publisher.clone(),
+            depths,
+            watcher,
+        },
         metrics.clone(),
         stop.clone(),
     )?;

@@ -33,7 +33,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        mpsc::{Sender, channel},
+        mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -148,16 +148,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     )?;
     let drain = Drain::new(Watermarks::new(&config.worker), tally, stop.clone());
     let outcome = drain.outcome();
-    let (hold, on_hold) = watch::channel(HashSet::new());
-    let wires = Wires {
-        doors: Doors {
-            queues: queues.clone(),
-            loads: common.loads.clone(),
-        },
-        on_hold: hold,
-        room,
-        drain,
-    };
+    let (wires, on_hold) = wires(&common, &queues, room, drain);
     let control = control::spawn(config, &common, wires, registered.clone(), beating.clone())?;
     let (link, consuming) = watch::channel(LinkState::Down);
     let health = Health {
@@ -202,6 +193,27 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     };
     let done = tokio::spawn(parts.run(config.shutdown_grace()));
     Ok(Running { http_addr, done })
+}
+
+/// What the control thread has in its hands, and what tells the consumer which queues are on hold.
+fn wires(
+    common: &Common,
+    queues: &[(Queue, Sender<Event>)],
+    room: Receiver<()>,
+    drain: Drain,
+) -> (Wires, watch::Receiver<HashSet<Queue>>) {
+    let (on_hold, held) = watch::channel(HashSet::new());
+    let doors = Doors {
+        queues: queues.to_vec(),
+        loads: common.loads.clone(),
+    };
+    let wires = Wires {
+        doors,
+        on_hold,
+        room,
+        drain,
+    };
+    (wires, held)
 }
 
 fn common(

@@ -37,7 +37,7 @@ impl Missing {
             let are_full = i64::try_from(worker.slots).is_ok_and(|slots| running >= slots);
             let there = sight.lane(queue, lane);
             let unacknowledged = if are_full {
-                i64::from(there.consumers) * i64::from(worker.prefetch)
+                i64::from(there.consumers) * i64::from(worker.prefetch())
             } else {
                 0
             };
@@ -106,12 +106,12 @@ mod tests {
 
     #[test]
     fn only_a_worker_without_a_free_slot_keeps_messages_waiting() {
-        // 8 slots, and a prefetch of 16 for each lane.
-        let busy = [row("normal", 20, 0, 7), row("high", 0, 0, 1)];
+        // 8 slots, and so a prefetch of 32 for each lane.
+        let busy = [row("normal", 36, 0, 7), row("high", 0, 0, 1)];
         assert_eq!(missing(&busy, 0, 1).waiting(), 4);
         assert!(missing(&busy, 0, 2).is_nothing());
-        let idle = [row("normal", 20, 0, 7)];
-        assert_eq!(missing(&idle, 0, 2).waiting(), 20);
+        let idle = [row("normal", 36, 0, 7)];
+        assert_eq!(missing(&idle, 0, 2).waiting(), 36);
     }
 
     #[test]

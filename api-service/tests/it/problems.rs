@@ -147,7 +147,8 @@ async fn the_whole_table() {
         .execute("alter table tasks add constraint secret check (priority <> 1)")
         .await;
     let reader = api.key_with(&[Scope::Read]).await;
-    for (slug, request) in requests(&api, &id, &reader) {
+    let all = requests(&api, &id, &reader).into_iter();
+    for (slug, request) in all.chain(unknown_names(&api)) {
         let answer = Answer::of(request).await;
         assert_eq!(answer.problem(), slug, "{answer:?}");
         check(&answer);
@@ -164,6 +165,17 @@ async fn the_whole_table() {
         .execute("alter table tasks drop constraint secret")
         .await;
     api.finish().await;
+}
+
+/// Queues, kinds, limits and workers that there are not.
+fn unknown_names(api: &Api) -> [(&'static str, RequestBuilder); 4] {
+    let call = |method, path: &str| api.request(method, &format!("/api/v1/{path}"));
+    [
+        ("queue-not-found", call(Method::POST, "queues/x/pause")),
+        ("kind-not-found", call(Method::POST, "kinds/x/resume")),
+        ("limit-not-found", call(Method::DELETE, "limits/key/x")),
+        ("worker-not-found", call(Method::GET, "workers/x")),
+    ]
 }
 
 fn check(answer: &Answer) {

@@ -9,6 +9,7 @@ mod database;
 mod doctor;
 mod http_request;
 mod life;
+mod limits;
 mod model;
 mod operate;
 mod parked;

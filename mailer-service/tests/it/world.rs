@@ -148,6 +148,14 @@ impl World {
         self.send(Method::PATCH, path, body).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        self.send(Method::PUT, path, body).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> StatusCode {
+        self.send(Method::DELETE, path, &Value::Null).await.0
+    }
+
     async fn send(&self, method: Method, path: &str, body: &Value) -> (StatusCode, Value) {
         let answer = self
             .http
@@ -157,7 +165,11 @@ impl World {
             .send()
             .await
             .unwrap();
-        (answer.status(), answer.json().await.unwrap())
+        let status = answer.status();
+        let body = answer.bytes().await.unwrap();
+        let empty = body.is_empty().then_some(Value::Null);
+        let body = empty.unwrap_or_else(|| serde_json::from_slice(&body).unwrap());
+        (status, body)
     }
 
     /// Posts a task that must be accepted; returns its id.
