@@ -1,6 +1,7 @@
 //! Shared limits, pauses and drains, as callers and operators see them.
 
 use crate::world::{LONG, World};
+use mailer_service::service::Ended;
 use serde_json::{Value, json};
 
 async fn sleeps(world: &World, count: usize, seconds: f64, fields: &Value) -> Vec<String> {
@@ -218,5 +219,40 @@ async fn a_drained_worker_finishes_and_takes_nothing_new() {
         .await;
     assert_eq!(status, 200);
     world.wait_for(&waiting[0], "COMPLETED").await;
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_worker_that_is_to_exit_ends_after_its_tasks() {
+    let mut world = World::new("drain_exit").await;
+    let running = sleeps(&world, 1, 1.0, &json!({})).await;
+    world.wait_for(&running[0], "PROCESSING").await;
+    let workers = world.get("/workers").await;
+    let id = workers["workers"][0]["id"].as_str().unwrap().to_owned();
+    let asked = json!({"then": "exit"});
+    world.post(&format!("/workers/{id}/drain"), &asked).await;
+    assert_eq!(world.mailer_ends().await, Ended::Stopped);
+    let done = world.task(&running[0]).await;
+    assert_eq!(
+        (&done["status"], &done["attempt"]),
+        (&json!("COMPLETED"), &json!(1))
+    );
+    let worker = world.get(&format!("/workers/{id}")).await;
+    assert_eq!(worker["state"], "stopped");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_has_done_enough_makes_way_for_a_fresh_one() {
+    let settings = [("worker.max_tasks", "3")];
+    let mut world = World::without_mailer("enough", &settings).await;
+    world.start_mailer();
+    let ids = sleeps(&world, 4, 0.0, &json!({})).await;
+    assert_eq!(world.mailer_ends().await, Ended::Restart);
+    // The process would take its own place; here another one does.
+    world.start_mailer();
+    for id in &ids {
+        assert_eq!(world.wait_for(id, "COMPLETED").await["attempt"], 1);
+    }
     world.finish().await;
 }

@@ -140,6 +140,12 @@ impl World {
         mailer.wait().await.unwrap();
     }
 
+    /// Waits until the oldest mailer has ended by itself.
+    pub(crate) async fn mailer_ends(&mut self) -> mailer_service::service::Ended {
+        let (mailer, _) = self.mailers.remove(0);
+        mailer.wait().await.unwrap()
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         self.send(Method::POST, path, body).await
     }
