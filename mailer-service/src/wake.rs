@@ -54,8 +54,10 @@ impl Doors {
             lane,
         };
         for (_, events) in self.queues.iter().filter(|(one, _)| *one == queue) {
-            if events.send(Event::CalledUp(envelope.clone())).is_ok() {
-                self.loads.called(queue);
+            // Counted first: the dispatcher may begin it in this moment.
+            self.loads.called(queue);
+            if events.send(Event::CalledUp(envelope.clone())).is_err() {
+                self.loads.begun(queue);
             }
         }
     }

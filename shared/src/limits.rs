@@ -188,26 +188,28 @@ impl Policy {
 
     /// What this bucket permits; none: there is no such limit (any more).
     pub fn allowance(&self, bucket: &BucketName) -> Option<Allowance> {
-        let exact = self.exact.get(bucket).copied();
-        exact.or_else(|| match bucket.scope {
+        self.rule(bucket).map(|(_, allowance)| allowance)
+    }
+
+    /// The limit that a bucket falls under: its name, and what it permits.
+    pub fn rule(&self, bucket: &BucketName) -> Option<(String, Allowance)> {
+        if let Some(allowance) = self.exact.get(bucket) {
+            return Some((bucket.name.clone(), *allowance));
+        }
+        match bucket.scope {
             Scope::Key => self.by_prefix(&bucket.name),
             Scope::Queue | Scope::Kind => None,
-        })
+        }
     }
 
     /// The longest beginning counts.
-    fn by_prefix(&self, key: &str) -> Option<Allowance> {
-        let mut covering = self
+    fn by_prefix(&self, key: &str) -> Option<(String, Allowance)> {
+        let covering = self
             .prefixes
             .iter()
             .filter(|(beginning, _)| key.starts_with(beginning.as_str()));
-        let mut longest = covering.next()?;
-        for next in covering {
-            if next.0.len() > longest.0.len() {
-                longest = next;
-            }
-        }
-        Some(*longest.1)
+        let (beginning, allowance) = covering.max_by_key(|(beginning, _)| beginning.len())?;
+        Some((format!("{beginning}*"), *allowance))
     }
 
     /// The limits that a task falls under.

@@ -134,16 +134,21 @@ pub async fn set(
     let (scope, name) = subject(path.into_inner())?;
     let limit = parse::<NewLimit>(&body.0)?.check(scope, name)?;
     let stored = limit.clone();
-    let is_new = state
+    let (is_new, waiting) = state
         .pool
-        .run(move |connection| policy::set_limit(connection, &stored, &caller))
+        .run(move |connection| {
+            let is_new = policy::set_limit(connection, &stored, &caller)?;
+            let all = policy::limits(connection)?;
+            let own = all.into_iter().find(|(one, _)| one.is_about(&stored));
+            Ok((is_new, own.map_or(0, |(_, waiting)| waiting)))
+        })
         .await?;
     let mut answer = if is_new {
         HttpResponse::Created()
     } else {
         HttpResponse::Ok()
     };
-    Ok(answer.json(LimitResource::of(limit, 0)))
+    Ok(answer.json(LimitResource::of(limit, waiting)))
 }
 
 /// Removes a limit.

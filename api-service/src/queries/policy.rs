@@ -9,9 +9,10 @@ use diesel::{
 };
 use serde_json::json;
 use shared::{
-    limits::Scope,
+    limits::{Allowance, BucketName, Policy, Rule, Scope},
     schema::{limit_buckets, limits, pauses},
 };
+use std::collections::HashMap;
 
 /// A queue or a kind of which nothing is begun.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -91,12 +92,15 @@ pub struct Limit {
     pub updated_at: DateTime<Utc>,
 }
 
+impl Limit {
+    pub fn is_about(&self, other: &Self) -> bool {
+        self.scope == other.scope && self.name == other.name
+    }
+}
+
 /// Every limit, with the tasks that wait for it now.
 pub fn limits(connection: &mut PgConnection) -> QueryResult<Vec<(Limit, i64)>> {
-    let all: Vec<Limit> = limits::table
-        .order((limits::scope, limits::name))
-        .select(Limit::as_select())
-        .load(connection)?;
+    let all = all(connection)?;
     let waiting: Vec<(String, String, i64)> = limit_buckets::table
         .filter(limit_buckets::waiting.gt(0))
         .select((
@@ -105,27 +109,55 @@ pub fn limits(connection: &mut PgConnection) -> QueryResult<Vec<(Limit, i64)>> {
             limit_buckets::waiting,
         ))
         .load(connection)?;
-    let under = |limit: &Limit| {
-        let covers = |scope: &str, name: &str| {
-            scope == limit.scope
-                && match limit.name.strip_suffix('*') {
-                    Some(beginning) => name.starts_with(beginning),
-                    None => name == limit.name,
-                }
-        };
-        waiting
-            .iter()
-            .filter(|(scope, name, _)| covers(scope, name))
-            .map(|(_, _, count)| count)
-            .sum()
+    let policy = policy(&all);
+    let mut counts: HashMap<(Scope, String), i64> = HashMap::new();
+    for (scope, name, count) in waiting {
+        let bucket = Scope::parse(&scope).map(|scope| BucketName { scope, name });
+        if let Some(bucket) = bucket
+            && let Some((rule, _)) = policy.rule(&bucket)
+        {
+            *counts.entry((bucket.scope, rule)).or_default() += count;
+        }
+    }
+    let counted = |limit: Limit| {
+        let key = Scope::parse(&limit.scope).map(|scope| (scope, limit.name.clone()));
+        let count = key.and_then(|key| counts.get(&key).copied());
+        (limit, count.unwrap_or_default())
     };
-    Ok(all
-        .into_iter()
-        .map(|limit| {
-            let count = under(&limit);
-            (limit, count)
+    Ok(all.into_iter().map(counted).collect())
+}
+
+/// What the limit permits that a bucket falls under.
+pub fn allowance(
+    connection: &mut PgConnection,
+    bucket: &BucketName,
+) -> QueryResult<Option<Allowance>> {
+    Ok(policy(&all(connection)?).allowance(bucket))
+}
+
+fn all(connection: &mut PgConnection) -> QueryResult<Vec<Limit>> {
+    limits::table
+        .order((limits::scope, limits::name))
+        .select(Limit::as_select())
+        .load(connection)
+}
+
+/// The limits as the workers understand them, without pauses.
+fn policy(limits: &[Limit]) -> Policy {
+    let rules = limits.iter().filter_map(|limit| {
+        let allowance = Allowance {
+            rate: limit.rate,
+            burst: limit.burst,
+            concurrency: limit.concurrency,
+            paused: false,
+        };
+        Some(Rule {
+            scope: Scope::parse(&limit.scope)?,
+            name: limit.name.clone(),
+            allowance,
         })
-        .collect())
+    });
+    Policy::new(rules, [], [])
 }
 
 /// Sets a limit; it is in force within two seconds. Returns whether it is new.

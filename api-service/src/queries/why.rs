@@ -6,7 +6,6 @@ use diesel::{
     OptionalExtension, PgConnection, QueryResult, QueryableByName, RunQueryDsl,
     sql_types::{BigInt, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
-use shared::limits::{Allowance, Scope};
 use uuid::Uuid;
 
 /// Tasks that are counted before one, at most.
@@ -106,36 +105,4 @@ pub fn stand(connection: &mut PgConnection, id: Uuid) -> QueryResult<Option<(Sta
     let slots = workers::slots(connection)?;
     let own = slots.get(&stand.queue).copied().unwrap_or_default();
     Ok(Some((stand, own)))
-}
-
-/// What the limit permits that a task waits for; of keys the one that covers it best.
-pub fn allowance(
-    connection: &mut PgConnection,
-    scope: Scope,
-    name: &str,
-) -> QueryResult<Option<Allowance>> {
-    #[derive(QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Nullable<Double>)]
-        rate: Option<f64>,
-        #[diesel(sql_type = Nullable<Integer>)]
-        burst: Option<i32>,
-        #[diesel(sql_type = Nullable<Integer>)]
-        concurrency: Option<i32>,
-    }
-    let row: Option<Row> = diesel::sql_query(
-        "SELECT rate, burst, concurrency FROM limits
-         WHERE scope = $1 AND (name = $2 OR (scope = 'key' AND right(name, 1) = '*' AND starts_with($2, rtrim(name, '*'))))
-         ORDER BY name = $2 DESC, length(name) DESC LIMIT 1",
-    )
-    .bind::<Text, _>(scope.as_str())
-    .bind::<Text, _>(name)
-    .get_result(connection)
-    .optional()?;
-    Ok(row.map(|row| Allowance {
-        rate: row.rate,
-        burst: row.burst,
-        concurrency: row.concurrency,
-        paused: false,
-    }))
 }

@@ -9,16 +9,15 @@ use shared::{limits::BucketName, statement};
 use uuid::Uuid;
 
 statement! {
-    /// Buckets in whose lines tasks wait, or were called up by somebody who then died. The longest untouched come first,
-    /// so none is passed over for ever.
+    /// Buckets in whose lines tasks wait, or were called up by somebody who then died. In any order, so that of very many
+    /// none is passed over for ever: those without room stay in the list.
     struct WithLines -> (Text, Text) { limit: BigInt = i64 }
     "SELECT scope, name FROM (
-        SELECT scope, name, filled_at FROM limit_buckets WHERE waiting > 0
+        SELECT scope, name FROM limit_buckets WHERE waiting > 0
         UNION
-        SELECT b.scope, b.name, b.filled_at FROM limit_waits AS w JOIN limit_buckets AS b ON b.scope = w.scope AND b.name = w.name
-        WHERE w.woken_at < clock_timestamp() - interval '30 seconds'
+        SELECT scope, name FROM limit_waits WHERE woken_at < clock_timestamp() - interval '30 seconds'
      ) AS line
-     ORDER BY filled_at LIMIT ?"
+     ORDER BY random() LIMIT ?"
 }
 
 pub fn lines(connection: &mut PgConnection, limit: i64) -> QueryResult<Vec<BucketName>> {
