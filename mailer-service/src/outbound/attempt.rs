@@ -113,6 +113,7 @@ impl Attempt<'_> {
             if !has_acted && !self.permit.is_held() {
                 return Err(CallError::not_begun());
             }
+            self.pass_point().await?;
             let now = Utc::now().timestamp();
             let request = self
                 .call
@@ -123,6 +124,17 @@ impl Attempt<'_> {
                 Err(Lost { is_stale: true, .. }) if is_kept => {}
                 Err(lost) => return Err(lost.error),
             }
+        }
+    }
+
+    /// What must be on record before the endpoint can have acted; of a call's later requests it is.
+    async fn pass_point(&self) -> Result<(), CallError> {
+        let Some(recorded) = self.permit.point_of_no_return() else {
+            return Ok(());
+        };
+        match timeout_at(self.until, recorded).await {
+            Ok(true) => Ok(()),
+            _ => Err(CallError::not_begun()),
         }
     }
 

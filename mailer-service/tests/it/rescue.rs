@@ -2,13 +2,22 @@
 
 use crate::world::{LONG, World};
 use serde_json::json;
-use testkit::inbox::{Action, FaultRule, Phase};
+use testkit::{
+    endpoint::{Endpoint, Reply},
+    inbox::{Action, FaultRule, Phase},
+};
 
 const QUICK: &[(&str, &str)] = &[("rescue.heartbeat_s", "1"), ("rescue.lease_s", "3")];
 
 /// A worker that has died, and that nobody has noticed yet.
 const DEAD: &str = "insert into workers (id, name, host, pid, version, queues, state)
     values (gen_random_uuid(), 'dead', 'dead', 1, '0', '{mail}', 'alive')";
+
+/// As on a full disk, no point of no return can be recorded.
+const REFUSE_POINTS: &str = "create function refuse() returns trigger language plpgsql as
+        $$ begin raise exception 'refused for the test' using errcode = '53100'; end $$;
+     create trigger refuse before update on tasks for each row
+        when (old.point_of_no_return_at is null and new.point_of_no_return_at is not null) execute function refuse()";
 
 /// Makes a task look as if a worker had claimed it and died, before or after its point of no return.
 async fn strand(world: &World, id: &str, passed: bool) {
@@ -88,15 +97,7 @@ async fn a_held_task_that_had_not_acted_is_tried_again_while_attempts_are_left()
 #[tokio::test]
 async fn a_mail_is_on_record_before_it_can_be_sent() {
     let mut world = World::without_mailer("rescue_point", QUICK).await;
-    world
-        .env
-        .execute(
-            "create function refuse() returns trigger language plpgsql as
-                $$ begin raise exception 'refused for the test' using errcode = '53100'; end $$;
-             create trigger refuse before update on tasks for each row
-                when (old.point_of_no_return_at is null and new.point_of_no_return_at is not null) execute function refuse()",
-        )
-        .await;
+    world.env.execute(REFUSE_POINTS).await;
     world.start_mailer();
     let terms = json!({"on_worker_lost": "hold"});
     let other = world.mail("other@example.com", json!({})).await;
@@ -121,6 +122,38 @@ async fn a_mail_is_on_record_before_it_can_be_sent() {
     assert_eq!(task["attempt"], 2, "{task}");
     assert_eq!(world.env.sql::<i64>(waits).await, 1);
     assert_eq!(world.inbox.count(), 2);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_call_is_on_record_before_it_can_be_made() {
+    let settings = [QUICK, &[("outbound.allow", "127.0.0.1")]].concat();
+    let mut world = World::without_mailer("rescue_call", &settings).await;
+    world.env.execute(REFUSE_POINTS).await;
+    world.start_mailer();
+    let endpoint = Endpoint::start().await.unwrap();
+    let call = json!({"kind": "http.request", "payload": {"url": endpoint.url("/")}, "on_worker_lost": "hold"});
+    let id = world.accept(&call).await;
+    let connected = async || endpoint.connections() == 1;
+    let what = "the call to be connected";
+    world.env.wait_until(LONG, what, connected).await;
+    // It stands before its record, so its worker's death costs it nothing.
+    declare_dead(&world).await;
+    let begun_again = async || world.task(&id).await["attempt"] == 2;
+    let what = "the second attempt to begin";
+    world.env.wait_until(LONG, what, begun_again).await;
+    assert!(endpoint.requests().is_empty());
+    world.env.execute("drop trigger refuse on tasks").await;
+    world.wait_for(&id, "COMPLETED").await;
+    assert_eq!(endpoint.requests().len(), 1);
+
+    endpoint.reply([Reply::Silence]);
+    let id = world.accept(&call).await;
+    let asked = async || endpoint.requests().len() == 2;
+    world.env.wait_until(LONG, "the call", asked).await;
+    declare_dead(&world).await;
+    let task = world.wait_for(&id, "UNKNOWN").await;
+    assert_eq!(task["error"]["code"], "worker_lost");
     world.finish().await;
 }
 

@@ -218,6 +218,7 @@ impl Kind for HttpRequest {
         factor: 4,
         longest: Duration::from_secs(4 * 3600),
     };
+    const MARKS_POINT: bool = true;
     type Output = HttpAnswered;
 
     fn prepare(&mut self, defaults: &AcceptDefaults) -> Result<(), Vec<FieldError>> {
