@@ -1,6 +1,5 @@
 //! What people ask of this process, and what its tasks have to say meanwhile: a thread that looks into PostgreSQL
-//! twice a second for pauses, limits, a drain and running tasks that are to be cancelled, writes progress and output, and calls
-//! up tasks from the lines of limits.
+//! twice a second for pauses, limits, a drain and running tasks that are to be cancelled, and writes progress and output.
 //!
 //! Asking the database instead of listening to a broadcast means that no request is ever lost, whatever was down when
 //! it was made; the question costs a look at the rows that run here and at three small tables.
@@ -12,6 +11,7 @@ pub use drain::{Drain, Then, Watermarks};
 use crate::{
     dispatcher::{Common, Event},
     heartbeat::Identity,
+    load::Loads,
     policy::Policies,
     progress::{Board, Word},
     queries::{
@@ -21,7 +21,6 @@ use crate::{
     },
     registry::Registry,
     settle,
-    wake::{self, Doors},
 };
 use shared::{
     config::Config,
@@ -33,10 +32,7 @@ use shared::{
 };
 use std::{
     collections::HashSet,
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError},
-    },
+    sync::{Arc, mpsc::Sender},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -47,20 +43,15 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_millis(50);
 /// Ticks between two looks for what people want.
 const LOOK: u32 = 10;
-/// Ticks between two looks into the lines of limits, besides those when room falls free.
-const LINES: u32 = 5;
-/// Ticks between two looks for tasks that still stand in the line of a limit that is gone.
-const LEFT_OVER: u32 = 40;
 /// Tasks of a kind that was not known that are woken in one tick.
 const WOKEN_AT_ONCE: usize = 1000;
 
 /// What the thread needs besides what all dispatchers share.
 pub struct Wires {
-    pub doors: Doors,
+    pub queues: Vec<(Queue, Sender<Event>)>,
+    pub loads: Loads,
     /// Queues of which nothing new is begun; the consumer follows it.
     pub on_hold: watch::Sender<HashSet<Queue>>,
-    /// The end of an attempt has made room under a limit.
-    pub room: Receiver<()>,
     pub drain: Drain,
 }
 
@@ -79,7 +70,6 @@ pub fn spawn(
         policies: common.policies.clone(),
         identity: common.identity.clone(),
         wires,
-        has_lines: true,
         longest_park: settle::longest_park(Duration::from_secs(config.worker.park_s.into())),
     };
     threads::spawn("control", move || {
@@ -96,39 +86,14 @@ struct Control {
     policies: Policies,
     identity: Identity,
     wires: Wires,
-    /// Tasks wait in the lines of limits, as far as is known.
-    has_lines: bool,
     longest_park: Duration,
 }
 
 impl Control {
     fn run(mut self, stop: &CancellationToken) {
         let mut ticks = 0_u32;
-        let mut next = Instant::now();
         let mut all_awake = false;
         while !stop.is_cancelled() {
-            match self
-                .wires
-                .room
-                .recv_timeout(next.saturating_duration_since(Instant::now()))
-            {
-                Ok(()) => {
-                    while self.wires.room.try_recv().is_ok() {}
-                    self.call_up();
-                    // However often that happens, the rest is not kept waiting.
-                    if Instant::now() < next {
-                        continue;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                // The settler has ended, and with it all tasks.
-                Err(RecvTimeoutError::Disconnected) => {
-                    if !threads::rest(stop, TICK) {
-                        break;
-                    }
-                }
-            }
-            next = Instant::now() + TICK;
             let due = self.board.due(Instant::now());
             self.write(due);
             all_awake = all_awake || self.wake_parked();
@@ -137,12 +102,8 @@ impl Control {
                 self.look_for_drain();
                 self.cancel();
             }
-            let is_open = self.policies.get().is_none_or(|policy| policy.is_open());
-            let may_wait = !is_open || self.has_lines;
-            if (may_wait && ticks.is_multiple_of(LINES)) || ticks.is_multiple_of(LEFT_OVER) {
-                self.call_up();
-            }
             ticks = ticks.wrapping_add(1);
+            threads::rest(stop, TICK);
         }
     }
 
@@ -184,51 +145,34 @@ impl Control {
             });
         }
         self.hold();
-        let is_idle = self.registry.is_empty() && self.wires.doors.loads.is_idle();
+        let is_idle = self.registry.is_empty() && self.wires.loads.is_idle();
         self.wires.drain.end_if(is_idle);
     }
 
     /// Tells dispatchers and consumer which queues are on hold now.
     fn hold(&mut self) {
-        let paused = self.policies.get();
-        let is_draining = self.wires.drain.is_on();
-        let is_held = |queue: Queue| {
-            is_draining
-                || paused
-                    .as_ref()
-                    .is_some_and(|p| p.paused_queues.contains(&queue))
+        // Until the pauses are known, nothing is taken.
+        let Some(policy) = self.policies.get() else {
+            return;
         };
+        let is_draining = self.wires.drain.is_on();
+        let is_held = |queue: Queue| is_draining || policy.paused_queues.contains(&queue);
         let now: HashSet<Queue> = Queue::ALL.iter().copied().filter(|q| is_held(*q)).collect();
         let before = self.wires.on_hold.borrow().clone();
         if now == before {
             return;
         }
-        for (queue, events) in &self.wires.doors.queues {
+        for (queue, events) in &self.wires.queues {
             let held = now.contains(queue);
             if held != before.contains(queue) {
                 tracing::info!(
                     "queue {queue} is {}",
-                    if held { "on hold" } else { "taken from again" }
+                    if held { "on hold" } else { "taken from" }
                 );
                 let _stopping = events.send(Event::Hold(held));
             }
         }
         self.wires.on_hold.send_replace(now);
-    }
-
-    fn call_up(&mut self) {
-        let (Some(policy), true) = (self.policies.get(), self.identity.is_held()) else {
-            return;
-        };
-        if self.wires.drain.is_on() {
-            return;
-        }
-        let doors = self.wires.doors.clone();
-        if let Some(has_lines) = self.ask("calling up tasks", |connection| {
-            wake::round(connection, &policy, &doors)
-        }) {
-            self.has_lines = has_lines;
-        }
     }
 
     /// This process may be the one that tasks of a new kind wait for. True: there are no more of them.

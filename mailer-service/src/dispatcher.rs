@@ -18,6 +18,7 @@ use crate::{
     runner,
     settle::{Acker, DeliveryRef, Ended},
     task::Claimed,
+    wake::Signal,
 };
 use shared::{
     config::Config,
@@ -65,6 +66,8 @@ pub struct Common {
     pub registry: Registry,
     pub acker: Acker,
     pub settle: Sender<Ended>,
+    /// Takes back what was called up for nothing.
+    pub lines: Sender<Signal>,
     pub identity: Identity,
     pub board: Board,
     pub policies: Policies,
@@ -90,13 +93,14 @@ pub fn spawn(
     common.loads.set_slots(queue, slots);
     let dispatcher = Dispatcher {
         queue,
-        on_hold: false,
+        on_hold: true,
         session: Session::new(&config.database).by_key(),
         claim_batch: config.worker.claim_batch,
         slots,
         reserved: lanes::reserved(slots),
         running: PerLane::default(),
         waiting: [const { VecDeque::new() }; 3],
+        called: [const { VecDeque::new() }; 3],
         events: sender.clone(),
         common,
         stop,
@@ -107,18 +111,19 @@ pub fn spawn(
     Ok((sender, thread))
 }
 
-/// What waits for a slot; without a delivery: it was called up.
-type Waiting = (Envelope, Option<DeliveryRef>);
-
 struct Dispatcher {
     queue: Queue,
+    /// Until told otherwise, nothing is begun.
     on_hold: bool,
     session: Session,
     claim_batch: usize,
     slots: usize,
     reserved: PerLane,
     running: PerLane,
-    waiting: [VecDeque<Waiting>; 3],
+    /// By lane.
+    waiting: [VecDeque<(Envelope, DeliveryRef)>; 3],
+    /// From the lines of limits; they go first.
+    called: [VecDeque<Envelope>; 3],
     events: Sender<Event>,
     common: Common,
     stop: CancellationToken,
@@ -130,6 +135,7 @@ impl Dispatcher {
             let mut next = Some(event);
             while let Some(event) = next {
                 if !self.note(event) {
+                    self.give_up_called(events.try_iter());
                     return;
                 }
                 next = events.try_recv().ok();
@@ -153,11 +159,13 @@ impl Dispatcher {
                 self.common.acker.requeue(vec![delivery]);
             }
             Event::Delivered(envelope, delivery) => {
-                self.waiting[envelope.lane as usize].push_back((envelope, Some(delivery)));
+                self.waiting[envelope.lane as usize].push_back((envelope, delivery));
             }
-            Event::CalledUp(_) if self.on_hold => self.common.loads.begun(self.queue),
             Event::CalledUp(envelope) => {
-                self.waiting[envelope.lane as usize].push_front((envelope, None));
+                self.called[envelope.lane as usize].push_back(envelope);
+                if self.on_hold {
+                    self.give_up_called([]);
+                }
             }
             Event::Hold(on_hold) => self.hold(on_hold),
             Event::SlotFree(lane) => self.running.remove_one(lane),
@@ -171,39 +179,63 @@ impl Dispatcher {
         if !on_hold {
             return;
         }
-        let mut back = Vec::new();
-        for (_, delivery) in self.waiting.iter_mut().flat_map(|lane| lane.drain(..)) {
-            match delivery {
-                Some(delivery) => back.push(delivery),
-                None => self.common.loads.begun(self.queue),
-            }
-        }
+        let held = self.waiting.iter_mut().flat_map(|lane| lane.drain(..));
+        let back = held.map(|(_, delivery)| delivery).collect();
         self.common.acker.requeue(back);
+        self.give_up_called([]);
+    }
+
+    /// Sends back into their lines what was called up, and what comes too late.
+    fn give_up_called(&mut self, late: impl IntoIterator<Item = Event>) {
+        let late = late.into_iter().filter_map(|event| match event {
+            Event::CalledUp(envelope) => Some(envelope),
+            _ => None,
+        });
+        let held = self.called.iter_mut().flat_map(|lane| lane.drain(..));
+        let ids: Vec<_> = held.chain(late).map(|envelope| envelope.id.0).collect();
+        if ids.is_empty() {
+            return;
+        }
+        for _ in &ids {
+            self.common.loads.begun(self.queue);
+        }
+        // Without anybody there, they are called again when their time is over.
+        let _ended = self.common.lines.send(Signal::Back(ids));
     }
 
     fn report(&self) {
-        let held = self.waiting.iter().map(VecDeque::len).sum();
+        let held: usize = Lane::ALL.iter().map(|lane| self.held(*lane)).sum();
         self.common.loads.set(self.queue, self.running.sum(), held);
     }
 
-    /// As many waiting deliveries as there are free slots, each lane by its right.
+    fn held(&self, lane: Lane) -> usize {
+        self.called[lane as usize].len() + self.waiting[lane as usize].len()
+    }
+
+    fn next_of(&mut self, lane: Lane) -> Option<(Envelope, Option<DeliveryRef>)> {
+        if let Some(envelope) = self.called[lane as usize].pop_front() {
+            self.common.loads.begun(self.queue);
+            return Some((envelope, None));
+        }
+        let (envelope, delivery) = self.waiting[lane as usize].pop_front()?;
+        Some((envelope, Some(delivery)))
+    }
+
+    /// As many waiting tasks as there are free slots, each lane by its right.
     fn pick(&mut self) -> Vec<Envelope> {
         let mut batch = Vec::new();
         let mut waiting = PerLane::default();
         for lane in Lane::ALL {
-            waiting.set(*lane, self.waiting[*lane as usize].len());
+            waiting.set(*lane, self.held(*lane));
         }
         while batch.len() < self.claim_batch && self.running.sum() < self.slots {
             let Some(lane) = lanes::next_lane(waiting, self.running, self.reserved) else {
                 break;
             };
-            let Some((envelope, delivery)) = self.waiting[lane as usize].pop_front() else {
+            let Some((envelope, delivery)) = self.next_of(lane) else {
                 break;
             };
             waiting.remove_one(lane);
-            if delivery.is_none() {
-                self.common.loads.begun(self.queue);
-            }
             let key = (envelope.id, envelope.attempt);
             match self
                 .common

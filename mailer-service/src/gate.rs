@@ -3,9 +3,11 @@
 //! length, so all workers together keep to it. Where no limit and no pause is in force there is no gate, just the claim.
 
 use crate::queries::{
+    buckets::{self, BucketRow, Store},
     claim::{self, Claim, Claims},
-    gate::{self, Candidate, Candidates, Hold, PutOff, Store},
+    gate::{self, Candidate, Candidates, Hold, Key, Line, PutOff},
 };
+use chrono::{DateTime, Utc};
 use diesel::{Connection, PgConnection, QueryResult};
 use shared::limits::{Allowance, Bucket, BucketName, Policy};
 use std::collections::{HashMap, HashSet};
@@ -46,31 +48,46 @@ fn free(connection: &mut PgConnection, asked: &Claim) -> QueryResult<Passed> {
 
 /// Candidates and every bucket that they have to do with.
 struct Limited<'a> {
-    candidates: &'a HashMap<Uuid, Candidate>,
-    under: HashMap<Uuid, Vec<(BucketName, Allowance)>>,
+    candidates: &'a HashMap<Key, Candidate>,
+    under: HashMap<Key, Vec<(BucketName, Allowance)>>,
     names: HashSet<BucketName>,
+}
+
+/// The state under which is decided; its buckets are locked.
+struct State {
+    buckets: HashMap<BucketName, Filled>,
+    /// Lines in which somebody waits.
+    occupied: HashSet<Line>,
+    /// Tasks that were called up, and from where.
+    called_up: HashMap<Uuid, BucketName>,
+}
+
+/// A bucket as it was at a moment.
+pub struct Filled {
+    pub bucket: Bucket,
+    at: DateTime<Utc>,
 }
 
 /// What was decided, before anything is written.
 #[derive(Default)]
 struct Decided {
-    admitted: Vec<(Uuid, i32)>,
+    admitted: Vec<Key>,
     put_off: PutOff,
 }
 
 impl<'a> Limited<'a> {
-    fn of(candidates: &'a HashMap<Uuid, Candidate>, policy: &Policy) -> Self {
+    fn of(candidates: &'a HashMap<Key, Candidate>, policy: &Policy) -> Self {
         let mut under = HashMap::new();
         let mut names = HashSet::new();
-        for candidate in candidates.values().filter(|candidate| !candidate.passes) {
+        let limited = candidates.iter().filter(|(_, candidate)| !candidate.passes);
+        for (key, candidate) in limited {
             let limits = policy.of(
                 &candidate.queue,
                 &candidate.kind,
                 candidate.limit_key.as_deref(),
             );
             names.extend(limits.iter().map(|(bucket, _)| bucket.clone()));
-            names.extend(candidate.wait.iter().map(|wait| wait.bucket.clone()));
-            under.insert(candidate.id, limits);
+            under.insert(*key, limits);
         }
         Self {
             candidates,
@@ -85,59 +102,59 @@ impl<'a> Limited<'a> {
         asked: &Claim,
         policy: &Policy,
     ) -> QueryResult<Passed> {
-        let mut buckets = load(connection, policy, &self.names)?;
-        let decided = self.decide(asked, &mut buckets);
+        let mut state = self.load(connection, policy)?;
+        let decided = self.decide(asked, &mut state);
         let (id, attempt) = decided.admitted.iter().copied().unzip();
         let admitted = Claim::new(asked.worker, id, attempt);
         let mut claims = claim::run(connection, &admitted)?;
-        self.note_claimed(connection, &decided, &mut claims, &mut buckets)?;
+        self.note_claimed(connection, &decided, &mut claims, &mut state)?;
         let put_off = decided.put_off.run(connection)?;
-        for (id, line) in &put_off {
-            self.leave_line(*id, &mut buckets);
-            if let Some(bucket) = buckets.get_mut(line) {
-                bucket.waiting += 1;
+        let mut store = Store::default();
+        for (name, Filled { bucket, at }) in &state.buckets {
+            if bucket.allowance.rate.is_some() {
+                store.push(name, bucket.tokens, *at);
             }
         }
-        let mut store = Store::default();
-        for (name, bucket) in &buckets {
-            let tokens = bucket.allowance.rate.map(|_| bucket.tokens);
-            store.push(name, tokens, bucket.waiting);
-        }
         store.run(connection)?;
-        Ok(Passed {
-            claims,
-            put_off: put_off.len(),
+        Ok(Passed { claims, put_off })
+    }
+
+    fn load(&self, connection: &mut PgConnection, policy: &Policy) -> QueryResult<State> {
+        let buckets = load(connection, policy, &self.names)?;
+        let lines: HashSet<Line> = self
+            .under
+            .iter()
+            .flat_map(|(key, limits)| limits.iter().map(move |limit| (key, limit)))
+            .map(|(key, (name, _))| (name.clone(), self.candidates[key].queue.clone()))
+            .collect();
+        let ids = self.under.keys().map(|(id, _)| *id).collect();
+        Ok(State {
+            buckets,
+            occupied: gate::occupied(connection, lines.iter())?,
+            called_up: gate::called_up(connection, ids)?,
         })
     }
 
     /// Who was called up goes first; the others keep their order.
-    fn decide(&self, asked: &Claim, buckets: &mut HashMap<BucketName, Bucket>) -> Decided {
+    fn decide(&self, asked: &Claim, state: &mut State) -> Decided {
         let mut decided = Decided::default();
         let all = || asked.id.iter().copied().zip(asked.attempt.iter().copied());
         for round in [true, false] {
-            for (id, attempt) in all() {
-                let Some(candidate) = self.candidates.get(&id) else {
+            for key in all() {
+                let Some(candidate) = self.candidates.get(&key) else {
                     continue;
                 };
-                let woken = candidate.wait.as_ref().is_some_and(|wait| wait.woken);
-                if woken != round {
+                if state.called_up.contains_key(&key.0) != round {
                     continue;
                 }
-                let limits = self.under.get(&id).map_or(&[][..], Vec::as_slice);
-                let refused_by = limits.iter().find(|(name, _)| {
-                    let bucket = buckets.get(name);
-                    bucket.is_some_and(|bucket| !bucket.admits(woken))
-                });
-                if let Some((name, _)) = refused_by {
-                    decided.put_off.push(id, attempt, name);
+                let limits = self.under.get(&key).map_or(&[][..], Vec::as_slice);
+                if let Some(name) = state.refuses(key.0, candidate, limits) {
+                    decided.put_off.push(key.0, key.1, &name);
+                    state.occupied.insert((name, candidate.queue.clone()));
                     continue;
                 }
-                for (name, _) in limits {
-                    if let Some(bucket) = buckets.get_mut(name) {
-                        bucket.take(woken && is_line_of(candidate, name));
-                    }
-                }
-                decided.admitted.push((id, attempt));
+                state.take(key.0, limits);
+                decided.admitted.push(key);
             }
         }
         decided
@@ -149,56 +166,63 @@ impl<'a> Limited<'a> {
         connection: &mut PgConnection,
         decided: &Decided,
         claims: &mut Claims,
-        buckets: &mut HashMap<BucketName, Bucket>,
+        state: &mut State,
     ) -> QueryResult<()> {
-        let claimed: HashSet<Uuid> = claims.claimed.iter().map(|task| task.id.0).collect();
+        let claimed: HashSet<Key> = claims
+            .claimed
+            .iter()
+            .map(|task| (task.id.0, task.attempt))
+            .collect();
         let mut holds = Hold::default();
-        for (id, attempt) in &decided.admitted {
-            for (name, allowance) in self.under.get(id).into_iter().flatten() {
-                if !claimed.contains(id) {
-                    if let Some(bucket) = buckets.get_mut(name) {
-                        bucket.give_back();
+        for key in &decided.admitted {
+            for (name, allowance) in self.under.get(key).into_iter().flatten() {
+                if !claimed.contains(key) {
+                    if let Some(filled) = state.buckets.get_mut(name) {
+                        filled.bucket.give_back();
                     }
                 } else if allowance.concurrency.is_some() {
-                    holds.push(name, *id, *attempt);
+                    holds.push(name, key.0, key.1);
                 }
             }
         }
         for task in &mut claims.claimed {
-            let limits = self.under.get(&task.id.0).into_iter().flatten();
-            task.limited = limits
-                .into_iter()
-                .any(|(_, allowance)| allowance.concurrency.is_some());
+            let limits = self.under.get(&(task.id.0, task.attempt));
+            task.limited = limits.is_some_and(|limits| !limits.is_empty());
         }
         holds.run(connection)?;
-        let gone: Vec<Uuid> = decided
-            .admitted
-            .iter()
-            .map(|(id, _)| *id)
-            .filter(|id| self.candidates[id].wait.is_some())
-            .collect();
-        for id in &gone {
-            self.leave_line(*id, buckets);
-        }
+        let gone = decided.admitted.iter().map(|(id, _)| *id).collect();
         gate::leave(connection, gone)?;
         Ok(())
     }
-
-    /// The count of the line in which the task stood, if it had not been called up.
-    fn leave_line(&self, id: Uuid, buckets: &mut HashMap<BucketName, Bucket>) {
-        let wait = self.candidates[&id].wait.as_ref();
-        let Some(wait) = wait.filter(|wait| !wait.woken) else {
-            return;
-        };
-        if let Some(bucket) = buckets.get_mut(&wait.bucket) {
-            bucket.waiting -= 1;
-        }
-    }
 }
 
-fn is_line_of(candidate: &Candidate, name: &BucketName) -> bool {
-    let wait = candidate.wait.as_ref();
-    wait.is_some_and(|wait| wait.bucket == *name)
+impl State {
+    /// The bucket that has no room for the task, if there is one.
+    fn refuses(
+        &self,
+        id: Uuid,
+        candidate: &Candidate,
+        limits: &[(BucketName, Allowance)],
+    ) -> Option<BucketName> {
+        let called_up = self.called_up.contains_key(&id);
+        let refused = limits.iter().find(|(name, _)| {
+            let has_line = self
+                .occupied
+                .contains(&(name.clone(), candidate.queue.clone()));
+            let filled = self.buckets.get(name);
+            filled.is_some_and(|filled| !filled.bucket.admits(called_up, has_line))
+        });
+        refused.map(|(name, _)| name.clone())
+    }
+
+    fn take(&mut self, id: Uuid, limits: &[(BucketName, Allowance)]) {
+        for (name, _) in limits {
+            let from_here = self.called_up.get(&id) == Some(name);
+            if let Some(filled) = self.buckets.get_mut(name) {
+                filled.bucket.take(from_here);
+            }
+        }
+    }
 }
 
 /// Locks the buckets and finds out how much is left in each.
@@ -206,20 +230,19 @@ pub fn load<'n>(
     connection: &mut PgConnection,
     policy: &Policy,
     names: impl IntoIterator<Item = &'n BucketName>,
-) -> QueryResult<HashMap<BucketName, Bucket>> {
-    let rows = gate::lock(connection, names.into_iter())?;
+) -> QueryResult<HashMap<BucketName, Filled>> {
+    let rows = buckets::lock(connection, names.into_iter())?;
     let allowance = |name: &BucketName| policy.allowance(name).unwrap_or_default();
     let counted = rows
         .keys()
         .filter(|name| allowance(name).concurrency.is_some());
-    let running = gate::running(connection, counted)?;
-    let woken = gate::woken(connection, rows.keys())?;
-    let bucket = |(name, (tokens, age_s, waiting)): (BucketName, gate::BucketRow)| {
-        let mut bucket = Bucket::filled(allowance(&name), tokens, age_s);
+    let running = buckets::running(connection, counted)?;
+    let woken = buckets::woken(connection, rows.keys())?;
+    let filled = |(name, row): (BucketName, BucketRow)| {
+        let mut bucket = Bucket::filled(allowance(&name), row.tokens, row.age_s);
         bucket.running = running.get(&name).copied().unwrap_or_default();
         bucket.woken = woken.get(&name).copied().unwrap_or_default();
-        bucket.waiting = waiting;
-        (name, bucket)
+        (name, Filled { bucket, at: row.at })
     };
-    Ok(rows.into_iter().map(bucket).collect())
+    Ok(rows.into_iter().map(filled).collect())
 }

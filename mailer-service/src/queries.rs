@@ -1,5 +1,6 @@
 //! SQL of the worker, one file per hot statement or table.
 
+pub mod buckets;
 pub mod claim;
 pub mod control;
 pub mod gate;

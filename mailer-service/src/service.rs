@@ -16,7 +16,7 @@ use crate::{
     registry::Registry,
     settle::{self, Acker, After},
     setup::SetupError,
-    wake::Doors,
+    wake::{self, Doors, Signal},
 };
 use end::Parts;
 use shared::{
@@ -31,11 +31,10 @@ use shared::{
     threads,
 };
 use std::{
-    collections::HashSet,
     net::SocketAddr,
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Sender, channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -105,10 +104,10 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     let registry = Registry::default();
     let give_up = CancellationToken::new();
     let tally = Tally::default();
-    let (has_room, room) = channel();
+    let (lines, signals) = channel();
     let after = After {
         tally: tally.clone(),
-        room: has_room,
+        lines: lines.clone(),
     };
     let (settle, settling) = settle::spawn(
         config,
@@ -126,7 +125,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         recorder,
         registry,
         acker.clone(),
-        settle,
+        (settle, lines),
         identity.clone(),
     );
     let (queues, dispatchers) = spawn_dispatchers(config, &common, &stop)?;
@@ -137,17 +136,12 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         loads: common.loads.clone(),
         tally: tally.clone(),
     };
-    let heart = spawn_heart(
-        config,
-        vitals,
-        &identity,
-        registered.clone(),
-        beating.clone(),
-        &stop,
-    )?;
+    let heart = spawn_heart(config, vitals, &common, &registered, &beating, &stop)?;
     let drain = Drain::new(Watermarks::new(&config.worker), tally, stop.clone());
     let outcome = drain.outcome();
-    let (wires, on_hold) = wires(&common, &queues, room, drain);
+    let (wires, doors) = wires(&common, &queues, drain);
+    let on_hold = doors.on_hold.clone();
+    let lines = wake::spawn(config, &common, doors, signals, &registered, &stop)?;
     let control = control::spawn(config, &common, wires, registered.clone(), beating.clone())?;
     let (link, consuming) = watch::channel(LinkState::Down);
     let health = Health {
@@ -187,6 +181,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         sweeper,
         heart,
         control,
+        lines,
         server: server_handle,
         outcome,
     };
@@ -194,25 +189,22 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     Ok(Running { http_addr, done })
 }
 
-/// What the control thread has in its hands, and what tells the consumer which queues are on hold.
-fn wires(
-    common: &Common,
-    queues: &[(Queue, Sender<Event>)],
-    room: Receiver<()>,
-    drain: Drain,
-) -> (Wires, watch::Receiver<HashSet<Queue>>) {
-    let (on_hold, held) = watch::channel(HashSet::new());
+/// What the threads `control` and `lines` have in their hands.
+fn wires(common: &Common, queues: &[(Queue, Sender<Event>)], drain: Drain) -> (Wires, Doors) {
+    // All, until the pauses are known.
+    let (on_hold, held) = watch::channel(Queue::ALL.iter().copied().collect());
+    let wires = Wires {
+        queues: queues.to_vec(),
+        loads: common.loads.clone(),
+        on_hold,
+        drain,
+    };
     let doors = Doors {
         queues: queues.to_vec(),
         loads: common.loads.clone(),
+        on_hold: held,
     };
-    let wires = Wires {
-        doors,
-        on_hold,
-        room,
-        drain,
-    };
-    (wires, held)
+    (wires, doors)
 }
 
 fn common(
@@ -221,7 +213,7 @@ fn common(
     recorder: Recorder,
     registry: Registry,
     acker: Acker,
-    settle: Sender<settle::Ended>,
+    (settle, lines): (Sender<settle::Ended>, Sender<Signal>),
     identity: Identity,
 ) -> Common {
     Common {
@@ -229,6 +221,7 @@ fn common(
         registry,
         acker,
         settle,
+        lines,
         identity,
         board: Board::new((&config.output).into()),
         policies: Policies::default(),
@@ -263,12 +256,13 @@ fn spawn_dispatchers(
 fn spawn_heart(
     config: &Config,
     vitals: Vitals,
-    identity: &Identity,
-    registered: Gate,
-    beating: CancellationToken,
+    common: &Common,
+    registered: &Gate,
+    beating: &CancellationToken,
     stop: &CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
-    let (config, identity, stop) = (config.clone(), identity.clone(), stop.clone());
+    let (config, identity, stop) = (config.clone(), common.identity.clone(), stop.clone());
+    let (registered, beating) = (registered.clone(), beating.clone());
     let registry = vitals.registry.clone();
     threads::spawn("start", move || {
         let migrated = db::migrate_when_ready(&config.database, &stop);

@@ -21,6 +21,7 @@ use crate::{
     },
     registry::Registry,
     task::{Claimed, Verdict},
+    wake::Signal,
 };
 use chrono::{DateTime, Utc};
 use diesel::{Connection, PgConnection, QueryResult};
@@ -53,7 +54,7 @@ pub struct Ended {
 pub struct After {
     pub tally: Tally,
     /// Told when the end of an attempt has made room under a limit.
-    pub room: Sender<()>,
+    pub lines: Sender<Signal>,
 }
 
 /// What a batch leads to: the statement that writes it, and the messages that this makes true.
@@ -229,7 +230,7 @@ impl Settler {
         });
         self.after.tally.note(done);
         if batch.iter().any(|ended| ended.task.limited) {
-            let _stopping = self.after.room.send(());
+            let _stopping = self.after.lines.send(Signal::Room);
         }
     }
 

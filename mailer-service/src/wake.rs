@@ -1,129 +1,209 @@
 //! Calls up tasks from the lines of the limits as room falls free: those that this process has slots for go straight to
-//! its dispatchers, in front of what waits there, without another turn through RabbitMQ.
+//! its dispatchers, in front of what waits there, without another turn through RabbitMQ. A thread of its own does it, since
+//! there may be very many lines.
 //!
 //! Until its claim, a task that was called up stays in its line, marked; if its caller dies, it is called again.
 
+mod round;
+
 use crate::{
-    dispatcher::Event,
-    gate,
+    dispatcher::{Common, Event},
+    heartbeat::Identity,
     load::Loads,
+    policy::Policies,
     queries::wake::{self, Called},
 };
-use diesel::{Connection, PgConnection, QueryResult};
+use round::{Next, Round};
 use shared::{
+    config::Config,
+    db::Session,
     envelope::Envelope,
-    limits::{BucketName, Policy},
+    gate::Gate,
+    limits::BucketName,
     task::{Lane, Queue, TaskId},
+    threads,
 };
-use std::sync::mpsc::Sender;
+use std::{
+    collections::HashSet,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-/// Lines that are looked at in one round.
-const LINES: i64 = 200;
-/// Tasks called up from one line, or released from it, in one transaction.
-const AT_ONCE: i64 = 500;
+/// Between two rounds while tasks wait that nothing else tells of, and while some may begin to.
+const REST: Duration = Duration::from_millis(250);
+/// Likewise where no limit is in force: tasks may stand in the line of one that is gone.
+const LONG_REST: Duration = Duration::from_secs(2);
+
+/// What the thread hears of.
+#[derive(Debug)]
+pub enum Signal {
+    /// An attempt under a limit has ended.
+    Room,
+    /// These were called up and are not begun here.
+    Back(Vec<Uuid>),
+}
 
 /// Where tasks that are called up go.
-#[derive(Debug, Clone)]
 pub struct Doors {
     pub queues: Vec<(Queue, Sender<Event>)>,
     pub loads: Loads,
+    /// Queues of which nothing new is begun.
+    pub on_hold: watch::Receiver<HashSet<Queue>>,
 }
 
 impl Doors {
-    /// Queues that are consumed here, not paused, and have room.
-    fn open(&self, policy: &Policy) -> Vec<(Queue, usize)> {
+    /// Queues that are consumed here, not on hold, and have room.
+    fn open(&self) -> Vec<(Queue, usize)> {
+        let on_hold = self.on_hold.borrow();
         self.queues
             .iter()
             .map(|(queue, _)| *queue)
-            .filter(|queue| !policy.paused_queues.contains(queue))
+            .filter(|queue| !on_hold.contains(queue))
             .map(|queue| (queue, self.loads.room(queue)))
             .filter(|(_, free)| *free > 0)
             .collect()
     }
 
-    /// What no dispatcher takes is called again by somebody else.
-    fn send(&self, called: Called) {
-        let (Some(queue), Some(lane)) = (Queue::parse(&called.queue), Lane::parse(&called.lane))
-        else {
-            return;
-        };
+    /// Those that no dispatcher takes come back.
+    fn send(&self, called: Vec<Called>) -> Vec<Uuid> {
+        let ids = called
+            .into_iter()
+            .filter_map(|task| self.send_one(task).err());
+        ids.collect()
+    }
+
+    fn send_one(&self, called: Called) -> Result<(), Uuid> {
+        let id = called.id;
+        let queue = Queue::parse(&called.queue).ok_or(id)?;
+        let lane = Lane::parse(&called.lane).ok_or(id)?;
+        let door = self.queues.iter().find(|(one, _)| *one == queue);
+        let (_, events) = door.ok_or(id)?;
         let envelope = Envelope {
-            id: TaskId(called.id),
+            id: TaskId(id),
             kind: called.kind,
             attempt: called.attempt,
             lane,
         };
-        for (_, events) in self.queues.iter().filter(|(one, _)| *one == queue) {
-            // Counted first: the dispatcher may begin it in this moment.
-            self.loads.called(queue);
-            if events.send(Event::CalledUp(envelope.clone())).is_err() {
-                self.loads.begun(queue);
-            }
-        }
+        // Counted first: the dispatcher may begin it in this moment.
+        self.loads.called(queue);
+        events.send(Event::CalledUp(envelope)).map_err(|_| {
+            self.loads.begun(queue);
+            id
+        })
     }
 }
 
-/// One round. True: there are lines, so another will be needed.
-pub fn round(connection: &mut PgConnection, policy: &Policy, doors: &Doors) -> QueryResult<bool> {
-    let lines = wake::lines(connection, LINES)?;
-    let mut open = doors.open(policy);
-    for line in &lines {
-        let called = connection.transaction(|connection| {
-            if policy.allowance(line).is_some() {
-                call_up(connection, policy, line, &open)
-            } else {
-                release(connection, line)
-            }
-        })?;
-        for task in called {
-            for (queue, free) in &mut open {
-                if queue.as_str() == task.queue {
-                    *free = free.saturating_sub(1);
+/// Starts the thread, which works from when `registered` opens until `stop`, and ends when nobody can signal any more.
+pub fn spawn(
+    config: &Config,
+    common: &Common,
+    doors: Doors,
+    signals: Receiver<Signal>,
+    registered: &Gate,
+    stop: &CancellationToken,
+) -> std::io::Result<JoinHandle<()>> {
+    let caller = Caller {
+        session: Session::new(&config.database).by_key(),
+        policies: common.policies.clone(),
+        identity: common.identity.clone(),
+        doors,
+        place: None,
+        back: Vec::new(),
+        stop: stop.clone(),
+    };
+    let registered = registered.clone();
+    threads::spawn("lines", move || {
+        if registered.wait() {
+            caller.run(&signals);
+        }
+    })
+}
+
+struct Caller {
+    session: Session,
+    policies: Policies,
+    identity: Identity,
+    doors: Doors,
+    /// The line that was looked at last.
+    place: Option<BucketName>,
+    /// To be put back into their lines.
+    back: Vec<Uuid>,
+    stop: CancellationToken,
+}
+
+impl Caller {
+    fn run(mut self, signals: &Receiver<Signal>) {
+        let mut next = Instant::now();
+        loop {
+            match signals.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(signal) => {
+                    self.note(signal);
+                    while let Ok(signal) = signals.try_recv() {
+                        self.note(signal);
+                    }
                 }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
-            doors.send(task);
+            self.put_back();
+            next = Instant::now() + self.call_up();
         }
-        open.retain(|(_, free)| *free > 0);
+        self.put_back();
     }
-    Ok(!lines.is_empty())
+
+    fn note(&mut self, signal: Signal) {
+        if let Signal::Back(ids) = signal {
+            self.back.extend(ids);
+        }
+    }
+
+    fn put_back(&mut self) {
+        if self.back.is_empty() {
+            return;
+        }
+        let ids = std::mem::take(&mut self.back);
+        // Whatever is not put back now, is when its time is over.
+        if let Err(error) = self
+            .session
+            .run(|connection| wake::put_back(connection, ids))
+        {
+            debug("putting tasks back into their lines", &error);
+        }
+    }
+
+    /// One round; says how long the next can wait.
+    fn call_up(&mut self) -> Duration {
+        let Some(policy) = self.policies.get() else {
+            return REST;
+        };
+        if self.stop.is_cancelled() || !self.identity.is_held() {
+            return REST;
+        }
+        let rest = if policy.is_open() { LONG_REST } else { REST };
+        let round = Round::new(&policy, self.doors.open());
+        let (doors, place, back) = (&self.doors, &mut self.place, &mut self.back);
+        let done = self.session.run(|connection| {
+            round.run(connection, place, |called| back.extend(doors.send(called)))
+        });
+        match done {
+            Ok(Next::Nobody) => rest,
+            Ok(Next::Within(time)) => time.min(REST),
+            Err(error) => {
+                debug("calling up tasks", &error);
+                REST
+            }
+        }
+    }
 }
 
-fn call_up(
-    connection: &mut PgConnection,
-    policy: &Policy,
-    line: &BucketName,
-    open: &[(Queue, usize)],
-) -> QueryResult<Vec<Called>> {
-    let free: usize = open.iter().map(|(_, free)| free).sum();
-    if free == 0 {
-        return Ok(Vec::new());
-    }
-    let Some(back) = wake::take_line(connection, line)? else {
-        return Ok(Vec::new());
-    };
-    let buckets = gate::load(connection, policy, [line])?;
-    let room = buckets
-        .get(line)
-        .map_or(0, |bucket| bucket.room() - bucket.woken);
-    let limit = room
-        .min(AT_ONCE)
-        .min(i64::try_from(free).unwrap_or(AT_ONCE));
-    if limit <= 0 {
-        wake::shorten(connection, line, -back, false)?;
-        return Ok(Vec::new());
-    }
-    let queues: Vec<_> = open.iter().map(|(queue, _)| queue.as_str()).collect();
-    let all = queues.len() == Queue::ALL.len();
-    let (called, left) = wake::call_up(connection, line, queues, limit)?;
-    wake::shorten(connection, line, left - back, all && left < limit)?;
-    Ok(called)
-}
-
-fn release(connection: &mut PgConnection, line: &BucketName) -> QueryResult<Vec<Called>> {
-    let Some(back) = wake::take_line(connection, line)? else {
-        return Ok(Vec::new());
-    };
-    let left = wake::release(connection, line, AT_ONCE)?;
-    wake::shorten(connection, line, left - back, left < AT_ONCE)?;
-    Ok(Vec::new())
+/// The loops that can't do without the database report its absence.
+fn debug(what: &str, error: &shared::db::DbError) {
+    tracing::debug!(
+        error = error as &dyn std::error::Error,
+        "{what} had to be put off"
+    );
 }

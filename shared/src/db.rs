@@ -212,12 +212,13 @@ pub fn is_about_data(error: &DieselError) -> bool {
         CheckViolation, ExclusionViolation, ForeignKeyViolation, NotNullViolation,
         RestrictViolation, UniqueViolation,
     };
-    const WORDS: [&str; 7] = [
+    const WORDS: [&str; 8] = [
         "invalid input syntax",
         "invalid byte sequence",
         "unsupported Unicode escape sequence",
         "out of range",
         "value too long",
+        "cannot affect row a second time",
         "stack depth limit exceeded",
         "invalid memory alloc request size",
     ];

@@ -69,8 +69,6 @@ pub struct Bucket {
     pub running: i64,
     /// Tasks that were called up and have not been claimed.
     pub woken: i64,
-    /// Tasks that wait to be called up.
-    pub waiting: i64,
 }
 
 impl Bucket {
@@ -83,7 +81,6 @@ impl Bucket {
             tokens: grown.map_or(burst, |tokens| tokens.min(burst)),
             running: 0,
             woken: 0,
-            waiting: 0,
         }
     }
 
@@ -106,12 +103,27 @@ impl Bucket {
             .max(0)
     }
 
-    /// Whether one more may start. Who was called up has been counted; others must not overtake those that wait.
-    pub fn admits(&self, was_woken: bool) -> bool {
+    /// Tasks that may be called up now, beyond those that were.
+    pub fn unclaimed_room(&self) -> i64 {
+        self.room().saturating_sub(self.woken)
+    }
+
+    /// Seconds until the rate alone would let one more be called up; none: something else is in the way, or nothing is.
+    pub fn seconds_to_token(&self) -> Option<f64> {
+        let rate = self.allowance.rate?;
+        #[expect(clippy::cast_precision_loss, reason = "some thousands at most")]
+        let lacking = self.woken as f64 + 1.0 - self.tokens;
+        let slots = self.allowance.concurrency;
+        let has_slot = slots.is_none_or(|most| i64::from(most) > self.running + self.woken);
+        (lacking > 0.0 && has_slot && !self.allowance.paused).then(|| lacking / rate)
+    }
+
+    /// Whether one more may start. Who was called up has been counted; others must not overtake those in line.
+    pub fn admits(&self, was_woken: bool, has_line: bool) -> bool {
         if was_woken {
             self.room() > 0
         } else {
-            self.waiting == 0 && self.room() > self.woken
+            !has_line && self.unclaimed_room() > 0
         }
     }
 
@@ -328,14 +340,34 @@ mod tests {
         };
         let mut bucket = Bucket::filled(allowance, None, 0.0);
         bucket.running = 1;
-        assert!(bucket.admits(false) && bucket.admits(true));
+        assert!(bucket.admits(false, false) && bucket.admits(true, true));
         bucket.woken = 1;
-        assert!(!bucket.admits(false) && bucket.admits(true));
+        assert!(!bucket.admits(false, false) && bucket.admits(true, false));
         bucket.take(true);
-        assert!(!bucket.admits(true));
+        assert!(!bucket.admits(true, false));
         bucket.give_back();
-        assert!(bucket.admits(false));
-        bucket.waiting = 1;
-        assert!(!bucket.admits(false));
+        assert!(bucket.admits(false, false));
+        assert!(!bucket.admits(false, true));
+    }
+
+    #[test]
+    fn the_next_token_is_foreseen() {
+        let allowance = Allowance {
+            rate: Some(4.0),
+            burst: Some(2),
+            concurrency: Some(3),
+            paused: false,
+        };
+        let mut bucket = Bucket::filled(allowance, Some(0.5), 0.0);
+        assert_eq!(bucket.seconds_to_token(), Some(0.125));
+        bucket.woken = 1;
+        assert_eq!(bucket.seconds_to_token(), Some(0.375));
+        bucket.running = 2;
+        assert_eq!(bucket.seconds_to_token(), None);
+        bucket = Bucket::filled(allowance, None, 0.0);
+        assert_eq!(bucket.seconds_to_token(), None);
+        bucket.allowance.rate = None;
+        bucket.tokens = 0.0;
+        assert_eq!(bucket.seconds_to_token(), None);
     }
 }

@@ -209,7 +209,6 @@ diesel::table! {
         name -> Text,
         tokens -> Nullable<Double>,
         filled_at -> Timestamptz,
-        waiting -> BigInt,
     }
 }
 

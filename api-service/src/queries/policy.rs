@@ -6,11 +6,13 @@ use chrono::{DateTime, Utc};
 use diesel::{
     AsChangeset, Connection, ExpressionMethods, Insertable, OptionalExtension, PgConnection,
     QueryDsl, QueryResult, Queryable, RunQueryDsl, Selectable, SelectableHelper,
+    dsl::count_star,
+    sql_types::{BigInt, Nullable, Text},
 };
 use serde_json::json;
 use shared::{
     limits::{Allowance, BucketName, Policy, Rule, Scope},
-    schema::{limit_buckets, limits, pauses},
+    schema::{limit_waits, limits, pauses},
 };
 use std::collections::HashMap;
 
@@ -101,13 +103,10 @@ impl Limit {
 /// Every limit, with the tasks that wait for it now.
 pub fn limits(connection: &mut PgConnection) -> QueryResult<Vec<(Limit, i64)>> {
     let all = all(connection)?;
-    let waiting: Vec<(String, String, i64)> = limit_buckets::table
-        .filter(limit_buckets::waiting.gt(0))
-        .select((
-            limit_buckets::scope,
-            limit_buckets::name,
-            limit_buckets::waiting,
-        ))
+    let waiting: Vec<(String, String, i64)> = limit_waits::table
+        .filter(limit_waits::woken_at.is_null())
+        .group_by((limit_waits::scope, limit_waits::name))
+        .select((limit_waits::scope, limit_waits::name, count_star()))
         .load(connection)?;
     let policy = policy(&all);
     let mut counts: HashMap<(Scope, String), i64> = HashMap::new();
@@ -160,7 +159,8 @@ fn policy(limits: &[Limit]) -> Policy {
     Policy::new(rules, [], [])
 }
 
-/// Sets a limit; it is in force within two seconds. Returns whether it is new.
+/// Sets a limit; it is in force within two seconds. What runs under it now counts from the beginning. Returns whether it
+/// is new.
 pub fn set_limit(connection: &mut PgConnection, limit: &Limit, by: &Caller) -> QueryResult<bool> {
     connection.transaction(|connection| {
         let before: Option<Limit> = limits::table
@@ -180,8 +180,29 @@ pub fn set_limit(connection: &mut PgConnection, limit: &Limit, by: &Caller) -> Q
             "rate": limit.rate, "burst": limit.burst, "concurrency": limit.concurrency,
         });
         audit::note_other(connection, Actor::key(by), "limit.set", details)?;
+        if limit.concurrency.is_some() {
+            count_running(connection, limit)?;
+        }
         Ok(before.is_none())
     })
+}
+
+/// Notes the attempts that run as running under the limit, which those that it let through are by themselves.
+fn count_running(connection: &mut PgConnection, limit: &Limit) -> QueryResult<usize> {
+    let beginning = limit.name.strip_suffix('*');
+    diesel::sql_query(
+        "INSERT INTO limit_holds (scope, name, task_id, attempt)
+         SELECT $1, under, id, attempt FROM (
+            SELECT id, attempt, CASE $1 WHEN 'queue' THEN queue WHEN 'kind' THEN kind ELSE limit_key END AS under
+            FROM tasks WHERE finished_at IS NULL AND status = 'PROCESSING'
+         ) AS running
+         WHERE under = $2 OR ($1 = 'key' AND starts_with(under, $3))
+         ON CONFLICT DO NOTHING",
+    )
+    .bind::<Text, _>(&limit.scope)
+    .bind::<Text, _>(&limit.name)
+    .bind::<Nullable<Text>, _>(beginning)
+    .execute(connection)
 }
 
 /// False: there was none.
@@ -209,11 +230,10 @@ pub fn remove_limit(
 /// Forgets the state of limits that nobody has touched for a week, when every bucket is full again, and what is left of
 /// limits that are gone.
 pub fn forget_idle(connection: &mut PgConnection, limit: i64) -> QueryResult<usize> {
-    use diesel::sql_types::BigInt;
     let buckets = diesel::sql_query(
         "DELETE FROM limit_buckets WHERE (scope, name) IN (
             SELECT scope, name FROM limit_buckets AS b
-            WHERE waiting = 0 AND filled_at < now() - interval '7 days'
+            WHERE filled_at < now() - interval '7 days'
                 AND NOT EXISTS (SELECT 1 FROM limit_holds AS h WHERE h.scope = b.scope AND h.name = b.name)
                 AND NOT EXISTS (SELECT 1 FROM limit_waits AS w WHERE w.scope = b.scope AND w.name = b.name)
             LIMIT $1 FOR UPDATE SKIP LOCKED)",

@@ -38,6 +38,7 @@ pub(super) struct Parts {
     pub(super) sweeper: JoinHandle<()>,
     pub(super) heart: JoinHandle<()>,
     pub(super) control: JoinHandle<()>,
+    pub(super) lines: JoinHandle<()>,
     pub(super) server: actix_web::dev::ServerHandle,
     pub(super) outcome: Arc<OnceLock<Then>>,
 }
@@ -75,6 +76,7 @@ impl Parts {
         threads::join(self.sweeper).await;
         threads::join(self.heart).await;
         threads::join(self.control).await;
+        threads::join(self.lines).await;
         self.server.stop(true).await;
         tracing::info!("stopped");
         match self.outcome.get() {

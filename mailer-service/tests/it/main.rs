@@ -10,6 +10,7 @@ mod doctor;
 mod http_request;
 mod life;
 mod limits;
+mod lines;
 mod model;
 mod operate;
 mod parked;
