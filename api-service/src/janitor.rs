@@ -1,4 +1,9 @@
 //! Ends and deletes by age, in small batches, so that accepting does not notice.
+//!
+//! Every chore has a batch in each round; those that found a full one go on by turns until the next round is due. So
+//! none waits for another to be through with its backlog, which under load may be never.
+
+mod turns;
 
 use crate::{
     archive::{self, Archive, ArchiveError},
@@ -11,7 +16,10 @@ use shared::{
     gate::Gate,
     threads,
 };
-use std::{thread::JoinHandle, time::Duration};
+use std::{
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 const BETWEEN_BATCHES: Duration = Duration::from_millis(100);
@@ -26,6 +34,60 @@ enum Trouble {
     Archive(#[from] ArchiveError),
 }
 
+/// Ends or deletes up to [`BATCH`] rows.
+type Batch = Box<dyn Fn(&mut PgConnection) -> QueryResult<usize> + Send>;
+
+enum Chore {
+    Rows(&'static str, Batch),
+    /// Deletes finished tasks, or moves them into the archive.
+    Finished,
+}
+
+impl Chore {
+    fn rows(
+        what: &'static str,
+        batch: impl Fn(&mut PgConnection) -> QueryResult<usize> + Send + 'static,
+    ) -> Self {
+        Self::Rows(what, Box::new(batch))
+    }
+}
+
+fn chores(config: &Config) -> Vec<Chore> {
+    let hours = config.accept.idempotency_hours;
+    let audit_days = config.retention.audit_days;
+    let finished_days = config.retention.finished_days;
+    let mut chores = vec![
+        Chore::rows("expired tasks", |c| retention::expire(c, BATCH)),
+        Chore::rows("expired results", |c| retention::expire_results(c, BATCH)),
+        Chore::rows("old idempotency keys", move |c| {
+            retention::forget_keys(c, hours, BATCH)
+        }),
+        Chore::Finished,
+        Chore::rows("old rates", |c| load::forget_rates(c, BATCH)),
+        Chore::rows("idle limits", |c| policy::forget_idle(c, BATCH)),
+        Chore::rows("old workers", |c| workers::forget_old(c).map(|_| 0)),
+    ];
+    if audit_days > 0 {
+        chores.extend([
+            Chore::rows("audit lines", move |c| audit::forget(c, audit_days, BATCH)),
+            Chore::rows("counts of quotas", move |c| {
+                budgets::forget_usage(c, audit_days, BATCH)
+            }),
+            Chore::rows("replays", move |c| replays::forget(c, audit_days, BATCH)),
+        ]);
+    }
+    // Whichever is over first, of those that are set.
+    let days = [audit_days, finished_days]
+        .into_iter()
+        .filter(|days| *days > 0);
+    if let Some(days) = days.min() {
+        chores.push(Chore::rows("tasks of replays", move |c| {
+            replays::forget_tasks(c, days, BATCH)
+        }));
+    }
+    chores
+}
+
 pub(crate) fn spawn(
     config: &Config,
     ready: Gate,
@@ -36,16 +98,16 @@ pub(crate) fn spawn(
         archive: archive::open(&config.retention),
         archive_failed: false,
         retention: config.retention.clone(),
-        idempotency_hours: config.accept.idempotency_hours,
         stop,
     };
+    let mut chores = chores(config);
     let pause = Duration::from_secs(config.retention.every_s.max(1));
     threads::spawn("janitor", move || {
         if !ready.wait() {
             return;
         }
         while threads::rest(&janitor.stop, pause) {
-            janitor.round();
+            while janitor.round(&mut chores, pause) {}
         }
     })
 }
@@ -57,39 +119,21 @@ struct Janitor {
     /// The log knows.
     archive_failed: bool,
     retention: Retention,
-    idempotency_hours: u32,
     stop: CancellationToken,
 }
 
 impl Janitor {
-    fn round(&mut self) {
-        let hours = self.idempotency_hours;
-        self.rows("expired tasks", |c| retention::expire(c, BATCH));
-        self.rows("expired results", |c| retention::expire_results(c, BATCH));
-        self.rows("old idempotency keys", |c| {
-            retention::forget_keys(c, hours, BATCH)
-        });
-        self.finished();
-        let days = self.retention.audit_days;
-        if days > 0 {
-            self.rows("audit lines", |c| audit::forget(c, days, BATCH));
-            self.rows("counts of quotas", |c| {
-                budgets::forget_usage(c, days, BATCH)
-            });
-            self.rows("tasks of replays", |c| {
-                replays::forget_tasks(c, days, BATCH)
-            });
-            self.rows("replays", |c| replays::forget(c, days, BATCH));
-        }
-        let finished_days = self.retention.finished_days;
-        if finished_days > 0 {
-            self.rows("tasks of replays", |c| {
-                replays::forget_tasks(c, finished_days, BATCH)
-            });
-        }
-        self.rows("old rates", |c| load::forget_rates(c, BATCH));
-        self.rows("idle limits", |c| policy::forget_idle(c, BATCH));
-        self.rows("old workers", |c| workers::forget_old(c).map(|_| 0));
+    /// True: time is up, and there is more to do.
+    fn round(&mut self, chores: &mut [Chore], time: Duration) -> bool {
+        self.measure();
+        let end = Instant::now() + time;
+        let stop = self.stop.clone();
+        let goes_on = || threads::rest(&stop, BETWEEN_BATCHES) && Instant::now() < end;
+        let is_left = turns::take(chores, |chore| self.once(chore), goes_on);
+        is_left && !self.stop.is_cancelled()
+    }
+
+    fn measure(&mut self) {
         if let Ok((count, seconds)) = self.session.run(outbox::overdue) {
             #[expect(clippy::cast_precision_loss, reason = "counted up to 10,000")]
             metrics::gauge!("warren_outbox_overdue").set(count as f64);
@@ -97,31 +141,67 @@ impl Janitor {
         }
     }
 
-    fn finished(&mut self) {
-        let (days, limit) = (self.retention.finished_days, self.retention.batch);
-        let archive = self.archive.take();
-        match archive {
-            None if days > 0 => self.rows("finished tasks", |c| {
-                retention::delete_finished(c, days, limit)
-            }),
-            None => {}
-            Some(mut archive) => {
-                let tended = archive.tend(chrono::Utc::now().date_naive());
-                let moved = tended.map_err(Trouble::from).and_then(|()| {
-                    if days == 0 {
-                        return Ok(());
-                    }
-                    self.batches("finished tasks", |session| {
-                        let moved = session.run(|connection| {
-                            export::export_finished(connection, archive.as_mut(), days, limit)
-                        });
-                        Ok(moved??)
-                    })
-                });
-                self.archive = Some(archive);
-                self.note_archive(moved);
-            }
+    /// One batch. True: there may be more.
+    fn once(&mut self, chore: &Chore) -> bool {
+        match chore {
+            Chore::Rows(what, batch) => match self.session.run(batch) {
+                Ok(count) => {
+                    note(what, count);
+                    i64::try_from(count).is_ok_and(|count| count >= BATCH)
+                }
+                Err(error) => {
+                    warn(what, &error);
+                    false
+                }
+            },
+            Chore::Finished => self.finished(),
         }
+    }
+
+    fn finished(&mut self) -> bool {
+        const WHAT: &str = "finished tasks";
+        let (days, limit) = (self.retention.finished_days, self.retention.batch);
+        let Some(mut archive) = self.archive.take() else {
+            if days == 0 {
+                return false;
+            }
+            let deleted = self
+                .session
+                .run(|connection| retention::delete_finished(connection, days, limit));
+            return match deleted {
+                Ok(count) => {
+                    note(WHAT, count);
+                    count >= limit as usize
+                }
+                Err(error) => {
+                    warn(WHAT, &error);
+                    false
+                }
+            };
+        };
+        let moved = self.archive(archive.as_mut(), days, limit);
+        self.archive = Some(archive);
+        let (count, is_cut) = *moved.as_ref().unwrap_or(&(0, false));
+        note(WHAT, count);
+        self.note_archive(moved.map(|_| ()));
+        is_cut
+    }
+
+    /// How many were moved, and whether there may be more.
+    fn archive(
+        &mut self,
+        archive: &mut dyn Archive,
+        days: u32,
+        limit: u32,
+    ) -> Result<(usize, bool), Trouble> {
+        archive.tend(chrono::Utc::now().date_naive())?;
+        if days == 0 {
+            return Ok((0, false));
+        }
+        let moved = self
+            .session
+            .run(|connection| export::export_finished(connection, archive, days, limit))??;
+        Ok((moved.count, moved.is_cut))
     }
 
     /// A disk that stays full is told of once; the counter goes on.
@@ -145,31 +225,10 @@ impl Janitor {
             }
         }
     }
+}
 
-    fn rows(&mut self, what: &str, mut batch: impl FnMut(&mut PgConnection) -> QueryResult<usize>) {
-        if let Err(error) = self.batches(what, |session| Ok(session.run(&mut batch)?)) {
-            warn(what, &error);
-        }
-    }
-
-    /// Repeats a batch until it finds nothing more.
-    fn batches(
-        &mut self,
-        what: &str,
-        mut batch: impl FnMut(&mut Session) -> Result<usize, Trouble>,
-    ) -> Result<(), Trouble> {
-        loop {
-            let count = batch(&mut self.session)?;
-            if count == 0 {
-                return Ok(());
-            }
-            metrics::counter!("warren_janitor_rows_total", "what" => what.to_owned())
-                .increment(count as u64);
-            if !threads::rest(&self.stop, BETWEEN_BATCHES) {
-                return Ok(());
-            }
-        }
-    }
+fn note(what: &'static str, count: usize) {
+    metrics::counter!("warren_janitor_rows_total", "what" => what).increment(count as u64);
 }
 
 fn warn(what: &str, error: &(dyn std::error::Error + 'static)) {

@@ -37,22 +37,30 @@ impl From<ArchiveError> for Stopped {
     }
 }
 
+/// What a batch moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    pub count: usize,
+    /// There may be more.
+    pub is_cut: bool,
+}
+
 /// Moves one batch of tasks that finished more than `days` ago into the archive, with their attempts, as
-/// [`delete_finished`](super::retention::delete_finished) deletes them. Returns how many.
+/// [`delete_finished`](super::retention::delete_finished) deletes them.
 pub fn export_finished(
     connection: &mut PgConnection,
     archive: &mut dyn Archive,
     days: u32,
     limit: u32,
-) -> QueryResult<Result<usize, ArchiveError>> {
+) -> QueryResult<Result<Moved, ArchiveError>> {
     let moved = connection.transaction(|connection| {
         archive.begin(chrono::Utc::now().date_naive())?;
-        let count = write(connection, archive, days, limit)?;
+        let moved = write(connection, archive, days, limit)?;
         archive.commit()?;
-        Ok(count)
+        Ok(moved)
     });
     match moved {
-        Ok(count) => Ok(Ok(count)),
+        Ok(moved) => Ok(Ok(moved)),
         Err(stopped) => {
             archive.abandon();
             match stopped {
@@ -68,7 +76,7 @@ fn write(
     archive: &mut dyn Archive,
     days: u32,
     limit: u32,
-) -> Result<usize, Stopped> {
+) -> Result<Moved, Stopped> {
     let rows = diesel::sql_query(
         "WITH old AS (
             SELECT id, octet_length(payload::text) + COALESCE(octet_length(result::text), 0) AS bytes FROM tasks
@@ -97,12 +105,18 @@ fn write(
     .bind::<BigInt, _>(BATCH_BYTES)
     // One row at a time: a batch need not fit into memory.
     .load_iter::<Line, PgRowByRowLoadingMode>(connection)?;
-    let mut count = 0;
+    let (mut count, mut bytes) = (0, 0);
     for row in rows {
-        archive.write(&one_line(row?.line))?;
+        let line = one_line(row?.line);
+        archive.write(&line)?;
         count += 1;
+        bytes += line.len();
     }
-    Ok(count)
+    let is_heavy = i64::try_from(bytes).is_ok_and(|bytes| bytes >= BATCH_BYTES);
+    Ok(Moved {
+        count,
+        is_cut: count >= limit as usize || is_heavy,
+    })
 }
 
 /// Payloads are stored as they were written; an end of line in JSON can only be white space.

@@ -58,7 +58,7 @@ pub fn expire(connection: &mut PgConnection, limit: i64) -> QueryResult<usize> {
          WHERE id IN (
             SELECT id FROM tasks
             WHERE finished_at IS NULL AND status IN ('SCHEDULED', 'PENDING', 'RETRYING') AND useful_until < now()
-            ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)",
+            ORDER BY useful_until LIMIT $1 FOR UPDATE SKIP LOCKED)",
     )
     .bind::<BigInt, _>(limit)
     .execute(connection)

@@ -202,6 +202,7 @@ impl Archive for Faulty {
 fn export(url: &str, archive: &mut Faulty) -> (QueryResult<Result<usize, ArchiveError>>, bool) {
     let mut connection = PgConnection::establish(url).unwrap();
     let moved = export_finished(&mut connection, archive, 1, 100);
+    let moved = moved.map(|moved| moved.map(|moved| moved.count));
     let alive = diesel::sql_query("select 1").execute(&mut connection);
     (moved, alive.is_ok())
 }
