@@ -73,6 +73,15 @@ impl Database {
         Ok(word.value)
     }
 
+    /// A statement whose one column is a double named `seconds`, or NULL.
+    pub async fn seconds(&self, sql: &str) -> Result<Option<f64>> {
+        let sql = sql.to_owned();
+        let span = self
+            .run(move |connection| sql_query(&sql).get_result::<Span>(connection))
+            .await?;
+        Ok(span.seconds)
+    }
+
     pub async fn execute(&self, sql: &str) -> Result<()> {
         let sql = sql.to_owned();
         self.run(move |connection| connection.batch_execute(&sql))
@@ -134,10 +143,7 @@ impl Database {
     /// Seconds from the first start of a task to the last end.
     pub async fn work_span(&self) -> Result<f64> {
         let sql = "SELECT EXTRACT(EPOCH FROM max(finished_at) - min(started_at))::float8 AS seconds FROM tasks";
-        let span = self
-            .run(move |connection| sql_query(sql).get_result::<Span>(connection))
-            .await?;
-        span.seconds.context("no task has run")
+        self.seconds(sql).await?.context("no task has run")
     }
 
     /// Adds so many tasks that were accepted three days ago and are done.

@@ -67,6 +67,8 @@ pub enum Fault {
     MailerKillHeld,
     /// everything cancelled again and again while 6,000 mails are accepted and sent
     CancelStorm,
+    /// a queue, then a kind, paused in a flood, over the death of a mailer-service and of all connections
+    PauseInFlood,
     /// four mailer-services and one of two api-services kill -9 one after another in a flood
     Races,
     /// the clock of PostgreSQL and both services jumps by a minute, forwards and back, in a flood

@@ -8,10 +8,12 @@
 pub mod accept;
 pub mod drain;
 pub mod history;
+pub mod lanes;
 pub mod latency;
 pub mod outage;
 pub mod profile;
 pub mod report;
+pub mod scheduled;
 pub mod streams;
 
 use std::time::Duration;
@@ -74,6 +76,10 @@ pub enum Figure {
     Noop,
     /// Accepting while the worker sends
     Sending,
+    /// Starts of high and low tasks in a flood of the other
+    Lanes,
+    /// 100,000 scheduled tasks: how late they start
+    Scheduled,
     /// A thousand event streams open in one api-service
     Streams,
     /// Accepting and draining beside finished tasks
@@ -136,6 +142,8 @@ impl Bench {
             Figure::Drain => drain::mails(self).await,
             Figure::Noop => drain::noops(self).await,
             Figure::Sending => accept::while_sending(self).await,
+            Figure::Lanes => lanes::measure(self).await,
+            Figure::Scheduled => scheduled::measure(self).await,
             Figure::Streams => streams::measure(self).await,
             Figure::History => history::measure(self, self.history).await,
         }

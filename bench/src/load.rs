@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 
-pub use request::{Body, STREAM_LINES};
+pub use request::{Body, DELAY_S, SLEEP_S, STREAM_LINES};
 pub use tally::{Tally, percentile};
 
 /// As many requests as there is time for.

@@ -72,6 +72,9 @@ impl Rig {
         let status = answer.status();
         let text = answer.text().await?;
         ensure!(status.is_success(), "POST {path}: {status}: {text}");
+        if text.is_empty() {
+            return Ok(Value::Null);
+        }
         serde_json::from_str(&text).with_context(|| format!("POST {path}: {text}"))
     }
 

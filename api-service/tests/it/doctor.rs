@@ -47,6 +47,13 @@ async fn epoch_is(env: &TestEnv, epoch: i64) {
         env.sql::<i64>(current).await == epoch
     })
     .await;
+    // Declared last.
+    let marker = format!("warren.epoch.{epoch}");
+    let path = ["exchanges", &env.vhost, &marker];
+    env.wait_until(LONG, "its marker", async || {
+        env.management().get::<Value>(&path).await.is_ok()
+    })
+    .await;
 }
 
 /// A waiting task without a message; returns its id.

@@ -4,6 +4,7 @@ mod cancelled;
 mod clock;
 mod frozen;
 mod held;
+mod paused;
 mod races;
 
 use std::time::{Duration, Instant};
@@ -59,6 +60,7 @@ pub async fn play(fault: Fault, case: &mut Case<'_>) -> Result<()> {
         Fault::MailerFrozen => frozen::play(case).await,
         Fault::MailerKillHeld => held::play(case).await,
         Fault::CancelStorm => cancelled::play(case).await,
+        Fault::PauseInFlood => paused::play(case).await,
         Fault::Races => races::play(case).await,
         Fault::ClockJump => clock::play(case).await,
     }

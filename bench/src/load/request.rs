@@ -15,6 +15,12 @@ pub enum Body {
     Noop,
     /// One `demo.stream` of [`STREAM_LINES`].
     Stream,
+    /// One `demo.noop` that is due in [`DELAY_S`].
+    Scheduled,
+    /// One `demo.sleep` of [`SLEEP_S`] at the lowest priority.
+    LowSleep,
+    /// The same at the highest.
+    HighSleep,
     /// The mail's body to the echo server.
     Echo,
 }
@@ -23,6 +29,10 @@ pub enum Body {
 const MAIL_BYTES: usize = 257;
 /// Lines that one `demo.stream` puts out, one every half second.
 pub const STREAM_LINES: usize = 20;
+/// Seconds until a scheduled task is due: all of them are accepted before the first is.
+pub const DELAY_S: u64 = 20;
+/// Seconds that one `demo.sleep` takes a slot for.
+pub const SLEEP_S: f64 = 0.1;
 /// Stands where the number goes.
 const PLACE: &[u8] = b"000000000000";
 
@@ -42,6 +52,15 @@ impl Body {
     fn text(self) -> String {
         if self == Self::Noop {
             return r#"{"kind":"demo.noop","payload":{}}"#.to_owned();
+        }
+        if self == Self::Scheduled {
+            return format!(r#"{{"kind":"demo.noop","payload":{{}},"delay":{DELAY_S}}}"#);
+        }
+        if let Self::LowSleep | Self::HighSleep = self {
+            let priority = if self == Self::LowSleep { 0 } else { 9 };
+            return format!(
+                r#"{{"kind":"demo.sleep","payload":{{"seconds":{SLEEP_S}}},"priority":{priority}}}"#
+            );
         }
         if self == Self::Stream {
             return format!(

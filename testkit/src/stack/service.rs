@@ -79,6 +79,11 @@ impl Service {
         self.launch.env.push((key.into(), value.into()));
     }
 
+    /// Takes back what [`Service::set_env`] set, from the next start on.
+    pub fn unset_env(&mut self, key: &str) {
+        self.launch.env.retain(|(name, _)| name != key);
+    }
+
     pub(super) fn launch(&self) -> &Launch {
         &self.launch
     }
