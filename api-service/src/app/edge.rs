@@ -150,7 +150,9 @@ fn method(response: &ServiceResponse) -> &'static str {
     match *response.request().method() {
         Method::GET => "GET",
         Method::POST => "POST",
+        Method::PUT => "PUT",
         Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
         _ => "other",
     }
 }

@@ -3,13 +3,15 @@
 //! A queue's ready messages are known; what workers hold unacknowledged is not, but is bounded: a worker keeps a message
 //! waiting only while all slots of that queue are taken, and never more than its prefetch for each consumer.
 
-use crate::{queries::doctor::LaneRow, sight::Sight};
+use crate::{
+    queries::{doctor::LaneRow, workers::Room},
+    sight::Sight,
+};
 use shared::{
-    config::WorkerQueues,
     task::{Lane, Queue},
     topology,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// How many tasks at least wait for a message that is not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,7 +23,8 @@ pub(crate) struct Missing {
 }
 
 impl Missing {
-    pub(crate) fn of(rows: &[LaneRow], sight: &Sight, workers: &WorkerQueues) -> Self {
+    /// `rooms`: by queue, as the workers report them.
+    pub(crate) fn of(rows: &[LaneRow], sight: &Sight, rooms: &HashMap<String, Room>) -> Self {
         let mut lanes = BTreeMap::new();
         for row in rows {
             let (Some(queue), Some(lane)) = (Queue::parse(&row.queue), Lane::parse(&row.lane))
@@ -33,11 +36,10 @@ impl Missing {
                 .filter(|other| other.queue == row.queue)
                 .map(|other| other.running)
                 .sum();
-            let worker = workers.get(queue);
-            let are_full = i64::try_from(worker.slots).is_ok_and(|slots| running >= slots);
+            let room = rooms.get(&row.queue).copied().unwrap_or(Room::UNKNOWN);
             let there = sight.lane(queue, lane);
-            let unacknowledged = if are_full {
-                i64::from(there.consumers) * i64::from(worker.prefetch())
+            let unacknowledged = if running >= room.slots {
+                i64::from(there.consumers) * room.prefetch
             } else {
                 0
             };
@@ -79,7 +81,6 @@ impl Missing {
 mod tests {
     use super::*;
     use crate::sight::Held;
-    use shared::config::Config;
 
     fn row(lane: &str, waiting: i64, delayed: i64, running: i64) -> LaneRow {
         LaneRow {
@@ -94,7 +95,11 @@ mod tests {
     fn missing(rows: &[LaneRow], ready: u32, consumers: u32) -> Missing {
         let held = Held { ready, consumers };
         let sight = Sight::holding(&[("warren.tasks.ai.normal", held)]);
-        Missing::of(rows, &sight, &Config::with(&[]).unwrap().worker.queues)
+        let room = Room {
+            slots: 8,
+            prefetch: 32,
+        };
+        Missing::of(rows, &sight, &HashMap::from([("ai".into(), room)]))
     }
 
     #[test]
@@ -106,12 +111,22 @@ mod tests {
 
     #[test]
     fn only_a_worker_without_a_free_slot_keeps_messages_waiting() {
-        // 8 slots, and so a prefetch of 32 for each lane.
         let busy = [row("normal", 36, 0, 7), row("high", 0, 0, 1)];
         assert_eq!(missing(&busy, 0, 1).waiting(), 4);
         assert!(missing(&busy, 0, 2).is_nothing());
         let idle = [row("normal", 36, 0, 7)];
         assert_eq!(missing(&idle, 0, 2).waiting(), 36);
+    }
+
+    #[test]
+    fn of_a_consumer_that_has_not_reported_nothing_is_said() {
+        let held = Held {
+            ready: 0,
+            consumers: 1,
+        };
+        let sight = Sight::holding(&[("warren.tasks.ai.normal", held)]);
+        let rows = [row("normal", 36, 0, 0)];
+        assert!(Missing::of(&rows, &sight, &HashMap::new()).is_nothing());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{
     conservation::Missing,
 };
 use crate::{
-    queries::{doctor, outbox::RequeueLost},
+    queries::{doctor, outbox::RequeueLost, workers},
     sight::Sight,
 };
 use shared::{db::DbError, topology};
@@ -47,10 +47,11 @@ impl Doctor<'_> {
     fn missing(&mut self, link: &Link) -> Result<Missing, LookError> {
         let before = link.wait(Sight::of(&link.connection))?;
         let lost_after = self.lost_after().as_secs_f64();
-        let rows = self.session.run(|c| doctor::lanes(c, lost_after))?;
+        let (rows, rooms) = self
+            .session
+            .run(|c| Ok((doctor::lanes(c, lost_after)?, workers::rooms(c)?)))?;
         let after = link.wait(Sight::of(&link.connection))?;
-        let workers = &self.config.worker.queues;
-        let of = |sight| Missing::of(&rows, sight, workers);
+        let of = |sight| Missing::of(&rows, sight, &rooms);
         Ok(of(&before).and(&of(&after)))
     }
 

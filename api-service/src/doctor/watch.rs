@@ -7,13 +7,16 @@ use super::{
     rows::{self, RowCheck, Table},
 };
 use crate::{
-    queries::doctor::{self, LaneRow},
+    queries::{
+        doctor::{self, LaneRow},
+        workers::{self, Room},
+    },
     reconciler::Seen,
 };
 use diesel::{Connection, PgConnection, QueryResult, connection::SimpleConnection};
 use shared::{clock, config::Config, db::Session, gate::Gate, threads};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -68,6 +71,7 @@ struct Watch {
 struct Look {
     counts: Vec<(String, i64)>,
     lanes: Vec<LaneRow>,
+    rooms: HashMap<String, Room>,
     parked: Vec<(String, i64)>,
 }
 
@@ -130,7 +134,7 @@ impl Watch {
     }
 
     fn publish(&mut self, look: &Look) {
-        let missing = self.missing(&look.lanes);
+        let missing = self.missing(look);
         // Counts of two looks: one alone may have met messages on their way.
         let certain = missing.and(&self.before);
         self.before = missing;
@@ -159,11 +163,11 @@ impl Watch {
     }
 
     /// Nothing, where the reconciler has not seen the queues of late.
-    fn missing(&self, rows: &[LaneRow]) -> Missing {
+    fn missing(&self, look: &Look) -> Missing {
         let fresh = Duration::from_secs(3 * self.config.rescue.reconcile_s.max(1));
         match &*self.seen.borrow() {
             Some((at, sight)) if at.elapsed() < fresh => {
-                Missing::of(rows, sight, &self.config.worker.queues)
+                Missing::of(&look.lanes, sight, &look.rooms)
             }
             _ => Missing::default(),
         }
@@ -212,6 +216,7 @@ fn look(
         Ok(Some(Look {
             counts,
             lanes: doctor::lanes(connection, lost_after_s)?,
+            rooms: workers::rooms(connection)?,
             parked: doctor::parked(connection)?,
         }))
     })

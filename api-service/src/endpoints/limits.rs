@@ -158,7 +158,7 @@ pub async fn set(
     tag = "Operation",
     operation_id = "removeLimit",
     summary = "Remove a limit",
-    description = "Tasks that wait for it go on within two seconds. Needs the scope `operate`.",
+    description = "Tasks that wait for it begin to go on within two seconds, a long line some thousands a second. Needs the scope `operate`.",
     params(("scope" = String, Path), ("name" = String, Path)),
     responses(
         (status = 204, description = "It is gone"),

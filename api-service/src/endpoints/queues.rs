@@ -58,6 +58,8 @@ pub struct QueueResource {
     slots: i64,
     /// Running now.
     running: i64,
+    /// Messages that workers hold and have not acknowledged: of what runs, and of what waits there for a slot.
+    unacked: i64,
     lanes: Vec<LaneResource>,
     /// Accepted per second, over the last minute.
     rate_in: f64,
@@ -99,7 +101,7 @@ pub struct LaneResource {
     tag = "Operation",
     operation_id = "listQueues",
     summary = "What waits and runs",
-    description = "From RabbitMQ (ready, consumers), PostgreSQL (waiting, scheduled, limited, running, rates) and the workers' reports (slots; up to `rescue.heartbeat_s` old). Messages that a worker holds unacknowledged are those of its running tasks, and `held` in `GET /workers`. Needs the scope `read`.",
+    description = "From RabbitMQ (ready, consumers), PostgreSQL (waiting, scheduled, limited, running, rates) and the workers' reports (slots, unacked; up to `rescue.heartbeat_s` old). Needs the scope `read`.",
     responses((status = 200, description = "The queues with their lanes", body = QueueList))
 )]
 pub async fn list(state: Data<AppState>, _reader: Reader) -> Result<HttpResponse, Problem> {
@@ -164,6 +166,7 @@ impl Seen<'_> {
             workers: slots.workers,
             slots: slots.slots,
             running: lanes.iter().map(|lane| lane.running).sum(),
+            unacked: slots.unacked,
             rate_in: lanes.iter().map(|lane| lane.rate_in).sum(),
             rate_out: lanes.iter().map(|lane| lane.rate_out).sum(),
             lanes,

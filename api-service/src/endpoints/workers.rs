@@ -84,6 +84,12 @@ pub struct QueueLoad {
     running: i64,
     /// Messages that it holds, unacknowledged and not begun.
     held: i64,
+    /// Those, and of what runs those that are acknowledged at its end.
+    #[serde(default)]
+    unacked: i64,
+    /// The most that it holds of each lane.
+    #[serde(default)]
+    prefetch: i64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]

@@ -45,10 +45,10 @@ pub fn lanes(connection: &mut PgConnection) -> QueryResult<Vec<LaneLoad>> {
             count(*) FILTER (WHERE stand = 'scheduled') AS scheduled,
             count(*) FILTER (WHERE stand = 'limited') AS limited,
             count(*) FILTER (WHERE stand = 'running') AS running,
-            min(updated_at) FILTER (WHERE stand = 'waiting') AS oldest,
+            min(GREATEST(updated_at, next_attempt_at)) FILTER (WHERE stand = 'waiting') AS oldest,
             (sum(count(*)) OVER ())::bigint AS looked_at
          FROM (
-            SELECT queue, lane, updated_at, CASE
+            SELECT queue, lane, updated_at, next_attempt_at, CASE
                 WHEN status = 'PROCESSING' THEN 'running'
                 WHEN due_at IS NOT NULL AND EXISTS (SELECT 1 FROM limit_waits AS w WHERE w.task_id = live.id) THEN 'limited'
                 WHEN due_at IS NOT NULL OR next_attempt_at > now() THEN 'scheduled'

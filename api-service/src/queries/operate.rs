@@ -8,7 +8,7 @@ use super::{
 use chrono::{DateTime, Utc};
 use diesel::{
     Connection, PgConnection, QueryResult, RunQueryDsl,
-    sql_types::{Array, Double, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, Double, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use shared::{
     db::is_passing,
@@ -75,9 +75,16 @@ statement! {
         run_at: Timestamptz = DateTime<Utc>,
         due_at: Timestamptz = DateTime<Utc>,
         id: SqlUuid = Uuid,
+        start: Timestamptz = DateTime<Utc>,
     }
     "UPDATE tasks SET status = 'SCHEDULED', run_at = ?, due_at = ?, next_attempt_at = NULL, updated_at = now()
-     WHERE id = ? AND status IN ('SCHEDULED', 'PENDING') RETURNING id"
+     WHERE id = ? AND status IN ('SCHEDULED', 'PENDING') AND COALESCE(useful_until > ?, true) RETURNING id"
+}
+
+statement! {
+    /// Until when a task that nobody has claimed is of use.
+    struct UsefulUntil -> (Nullable<Timestamptz>,) { id: SqlUuid = Uuid }
+    "SELECT useful_until FROM tasks WHERE id = ? AND status IN ('SCHEDULED', 'PENDING')"
 }
 
 statement! {
@@ -207,23 +214,43 @@ pub fn replay(
     })
 }
 
-/// Puts off, or forward, a task that waits for its first attempt; false when it does not.
+/// What became of a wish for another time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rescheduled {
+    Done,
+    /// By then it would be of no use any more.
+    TooLate {
+        useful_until: DateTime<Utc>,
+    },
+    /// It does not wait for its first attempt.
+    NotWaiting,
+}
+
+/// Puts off, or forward, a task that waits for its first attempt.
 pub fn reschedule(
     connection: &mut PgConnection,
     id: TaskId,
     run_at: DateTime<Utc>,
     deed: &Deed<'_>,
-) -> QueryResult<bool> {
+) -> QueryResult<Rescheduled> {
     let statement = Reschedule {
         run_at,
         due_at: run_at,
         id: id.0,
+        start: run_at,
     };
     connection.transaction(|connection| {
         let rows: Vec<(Uuid,)> = (&statement).load(connection)?;
         let changed: Vec<Uuid> = rows.into_iter().map(|(id,)| id).collect();
         audit::note(connection, deed, &changed)?;
-        Ok(!changed.is_empty())
+        if !changed.is_empty() {
+            return Ok(Rescheduled::Done);
+        }
+        let limits: Vec<(Option<DateTime<Utc>>,)> = (&UsefulUntil { id: id.0 }).load(connection)?;
+        let limit = limits.first().and_then(|(useful_until,)| *useful_until);
+        Ok(limit.map_or(Rescheduled::NotWaiting, |useful_until| {
+            Rescheduled::TooLate { useful_until }
+        }))
     })
 }
 

@@ -54,7 +54,12 @@ pub fn pause(
             .execute(connection)?;
         if paused > 0 {
             let details = json!({"scope": scope, "name": name, "reason": reason});
-            audit::note_other(connection, Actor::key(by), "pause", details)?;
+            let action = match scope {
+                Scope::Queue => "queue.pause",
+                Scope::Kind => "kind.pause",
+                Scope::Key => "key.pause",
+            };
+            audit::note_other(connection, Actor::key(by), action, details)?;
         }
         Ok(paused > 0)
     })
@@ -71,12 +76,13 @@ pub fn resume(
         let resumed =
             diesel::delete(pauses::table.find((scope.as_str(), name))).execute(connection)?;
         if resumed > 0 {
-            audit::note_other(
-                connection,
-                Actor::key(by),
-                "resume",
-                json!({"scope": scope, "name": name}),
-            )?;
+            let action = match scope {
+                Scope::Queue => "queue.resume",
+                Scope::Kind => "kind.resume",
+                Scope::Key => "key.resume",
+            };
+            let details = json!({"scope": scope, "name": name});
+            audit::note_other(connection, Actor::key(by), action, details)?;
         }
         Ok(resumed > 0)
     })

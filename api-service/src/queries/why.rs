@@ -49,9 +49,12 @@ pub struct Stand {
     /// Living workers that know the kind and take from the queue.
     #[diesel(sql_type = BigInt)]
     pub knowing: i64,
-    /// Tasks before it in its lane, up to [`COUNTED`].
+    /// Tasks before it in its lane, among those looked at.
     #[diesel(sql_type = BigInt)]
     pub ahead_in_lane: i64,
+    /// Older live tasks of all lanes that were looked at, up to [`COUNTED`].
+    #[diesel(sql_type = BigInt)]
+    pub looked_at: i64,
     /// Tasks before it in the line of its limit, up to [`COUNTED`].
     #[diesel(sql_type = BigInt)]
     pub ahead_in_line: i64,
@@ -74,14 +77,7 @@ pub fn stand(connection: &mut PgConnection, id: Uuid) -> QueryResult<Option<(Sta
             EXISTS (SELECT 1 FROM pauses WHERE scope = 'kind' AND name = t.kind) AS kind_is_paused,
             (SELECT count(*) FROM workers WHERE state = 'alive' AND drain IS NULL
                 AND t.queue = ANY(queues) AND t.kind = ANY(kinds)) AS knowing,
-            CASE WHEN t.status IN ('PENDING', 'RETRYING') AND t.due_at IS NULL THEN (
-                SELECT count(*) FROM (
-                    SELECT queue, lane, status, due_at, next_attempt_at FROM tasks AS before
-                    WHERE before.finished_at IS NULL AND before.id < t.id ORDER BY before.id DESC LIMIT $2
-                ) AS before
-                WHERE before.queue = t.queue AND before.lane = t.lane AND before.due_at IS NULL
-                    AND before.status IN ('PENDING', 'RETRYING') AND COALESCE(before.next_attempt_at <= now(), true)
-            ) ELSE 0 END AS ahead_in_lane,
+            COALESCE(lane.ahead, 0) AS ahead_in_lane, COALESCE(lane.looked_at, 0) AS looked_at,
             (SELECT count(*) FROM (
                 SELECT 1 FROM limit_waits AS other
                 WHERE other.scope = w.scope AND other.name = w.name AND other.woken_at IS NULL
@@ -93,7 +89,18 @@ pub fn stand(connection: &mut PgConnection, id: Uuid) -> QueryResult<Option<(Sta
                     AND task_rates.queue = t.queue AND task_rates.lane = t.lane), 0) AS lane_rate,
             (SELECT sum(busy_s) / NULLIF(sum(attempts), 0) FROM task_rates, step
                 WHERE at >= step.now - interval '60 seconds' AND task_rates.kind = t.kind) AS attempt_s
-         FROM tasks AS t LEFT JOIN limit_waits AS w ON w.task_id = t.id AND t.due_at IS NOT NULL
+         FROM tasks AS t LEFT JOIN limit_waits AS w
+            ON w.task_id = t.id AND t.due_at IS NOT NULL AND t.status IN ('PENDING', 'RETRYING')
+         LEFT JOIN LATERAL (
+            SELECT count(*) AS looked_at, count(*) FILTER (
+                WHERE before.queue = t.queue AND before.lane = t.lane AND before.due_at IS NULL
+                    AND before.status IN ('PENDING', 'RETRYING') AND COALESCE(before.next_attempt_at <= now(), true)
+            ) AS ahead
+            FROM (
+                SELECT queue, lane, status, due_at, next_attempt_at FROM tasks AS older
+                WHERE older.finished_at IS NULL AND older.id < t.id ORDER BY older.id DESC LIMIT $2
+            ) AS before
+         ) AS lane ON t.status IN ('PENDING', 'RETRYING') AND t.due_at IS NULL
          WHERE t.id = $1",
     )
     .bind::<SqlUuid, _>(id)

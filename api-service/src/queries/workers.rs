@@ -117,6 +117,8 @@ pub struct Slots {
     pub workers: i64,
     pub slots: i64,
     pub running: i64,
+    /// Messages that they hold without having acknowledged them.
+    pub unacked: i64,
 }
 
 #[derive(QueryableByName)]
@@ -129,6 +131,8 @@ struct SlotsRow {
     slots: i64,
     #[diesel(sql_type = BigInt)]
     running: i64,
+    #[diesel(sql_type = BigInt)]
+    unacked: i64,
 }
 
 /// By queue; draining workers don't count.
@@ -136,7 +140,8 @@ pub fn slots(connection: &mut PgConnection) -> QueryResult<HashMap<String, Slots
     let rows: Vec<SlotsRow> = diesel::sql_query(
         "SELECT queue.name AS queue, count(*) AS workers,
             COALESCE(sum((load -> queue.name ->> 'slots')::bigint), 0)::bigint AS slots,
-            COALESCE(sum((load -> queue.name ->> 'running')::bigint), 0)::bigint AS running
+            COALESCE(sum((load -> queue.name ->> 'running')::bigint), 0)::bigint AS running,
+            COALESCE(sum((load -> queue.name ->> 'unacked')::bigint), 0)::bigint AS unacked
          FROM workers CROSS JOIN LATERAL unnest(queues) AS queue (name)
          WHERE state = 'alive' AND drain IS NULL
          GROUP BY queue.name",
@@ -147,8 +152,59 @@ pub fn slots(connection: &mut PgConnection) -> QueryResult<HashMap<String, Slots
             workers: row.workers,
             slots: row.slots,
             running: row.running,
+            unacked: row.unacked,
         };
         (row.queue, slots)
+    };
+    Ok(rows.into_iter().map(named).collect())
+}
+
+/// What one worker may keep of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// The fewest that a worker runs at a time.
+    pub slots: i64,
+    /// The most that a worker holds of one lane.
+    pub prefetch: i64,
+}
+
+impl Room {
+    /// Of workers that have not reported: anything is possible.
+    pub const UNKNOWN: Self = Self {
+        slots: 0,
+        prefetch: u16::MAX as i64,
+    };
+}
+
+#[derive(QueryableByName)]
+struct RoomRow {
+    #[diesel(sql_type = Text)]
+    queue: String,
+    #[diesel(sql_type = BigInt)]
+    slots: i64,
+    #[diesel(sql_type = BigInt)]
+    prefetch: i64,
+}
+
+/// By queue; of workers that may still have a connection.
+pub fn rooms(connection: &mut PgConnection) -> QueryResult<HashMap<String, Room>> {
+    let rows: Vec<RoomRow> = diesel::sql_query(
+        "SELECT queue.name AS queue,
+            min(COALESCE((load -> queue.name ->> 'slots')::bigint, $1)) AS slots,
+            max(COALESCE((load -> queue.name ->> 'prefetch')::bigint, $2)) AS prefetch
+         FROM workers CROSS JOIN LATERAL unnest(queues) AS queue (name)
+         WHERE state = 'alive' OR heartbeat_at > now() - interval '5 minutes'
+         GROUP BY queue.name",
+    )
+    .bind::<BigInt, _>(Room::UNKNOWN.slots)
+    .bind::<BigInt, _>(Room::UNKNOWN.prefetch)
+    .load(connection)?;
+    let named = |row: RoomRow| {
+        let room = Room {
+            slots: row.slots,
+            prefetch: row.prefetch,
+        };
+        (row.queue, room)
     };
     Ok(rows.into_iter().map(named).collect())
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is missing")]
 
+mod audit;
 mod auth;
 mod doctor;
 mod emails;
@@ -17,3 +18,4 @@ mod replays;
 mod retention;
 mod support;
 mod tasks;
+mod why;

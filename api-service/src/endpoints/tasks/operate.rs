@@ -12,7 +12,7 @@ use crate::{
     problem::{Problem, ProblemSchema, ProblemType},
     queries::{
         audit::Deed,
-        operate::{self, Chosen, LIVE, REPLAYABLE},
+        operate::{self, Chosen, LIVE, REPLAYABLE, Rescheduled},
         tasks,
     },
 };
@@ -20,7 +20,7 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
-use chrono::{SubsecRound, Utc};
+use chrono::{SecondsFormat, SubsecRound, Utc};
 use serde::Deserialize;
 use shared::{
     fields::FieldError,
@@ -145,6 +145,7 @@ pub async fn reschedule(
     let change: TaskChange = parse(&body.0)?;
     let limits = &state.config.limits;
     let now = Utc::now().trunc_subsecs(6);
+    let is_delay = change.delay.is_some();
     let mut errors = Vec::new();
     let run_at = start(change.run_at, change.delay, limits, now, &mut errors);
     check_times(run_at, None, limits, now, &mut errors);
@@ -165,11 +166,19 @@ pub async fn reschedule(
             operate::reschedule(connection, id, run_at, &deed)
         })
         .await?;
-    let task = load(&state, id).await?;
-    if changed {
-        return Ok(HttpResponse::Ok().json(task.0));
+    if let Rescheduled::TooLate { useful_until } = changed {
+        let detail = format!(
+            "must be before its useful_until ({}), or no worker could start in time",
+            useful_until.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+        );
+        let field = if is_delay { "/delay" } else { "/run_at" };
+        return Err(Problem::fields(vec![FieldError::new(field, detail)]));
     }
-    Err(state_problem(task.1, "has been claimed or is final"))
+    let task = load(&state, id).await?;
+    match changed {
+        Rescheduled::Done => Ok(HttpResponse::Ok().json(task.0)),
+        _ => Err(state_problem(task.1, "has been claimed or is final")),
+    }
 }
 
 /// What a person found out about an UNKNOWN task.

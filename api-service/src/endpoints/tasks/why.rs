@@ -40,7 +40,7 @@ pub struct Reason {
     code: ReasonCode,
     /// For people.
     detail: String,
-    /// Tasks before it; 100,000 stands for more.
+    /// Tasks before it, at least: of more than 100,000 not all are looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     ahead: Option<i64>,
     /// When this reason ends, where that is certain.
@@ -70,12 +70,14 @@ pub enum ReasonCode {
     NoWorker,
     /// Workers take from its queue, and none knows its kind.
     NoWorkerForKind,
-    /// RabbitMQ is away, so its message could not be published.
+    /// RabbitMQ is away, so no worker gets its message.
     BrokerDown,
     /// Its message has not been confirmed by RabbitMQ yet.
     NotPublished,
     /// Others of its lane are before it.
     Lane,
+    /// The workers' slots are all taken.
+    Slots,
 }
 
 /// Why a task is not running yet.

@@ -18,7 +18,7 @@ use shared::{
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
-/// Rows looked at by one statement when no index serves the filter.
+/// Candidates looked at by one statement, of which some don't match.
 const STRETCH: i64 = 20_000;
 /// When to answer with what has been found, in that case.
 const BUDGET: Duration = Duration::from_millis(250);
@@ -78,27 +78,33 @@ impl Filter {
         all_erred.then_some(Index::Erred)
     }
 
-    /// Every matching task is found through an index; what it finds in vain is bounded.
-    fn is_indexed(&self) -> bool {
-        // Made of each row's message: no index helps, and it costs.
-        if self.fingerprint.is_some() {
-            return false;
+    /// Every task that is looked at matches, or an index for the rarest condition finds them.
+    fn is_exact(&self) -> bool {
+        let is_everything = self.statuses.is_empty()
+            && self.kind.is_none()
+            && self.queue.is_none()
+            && self.error_code.is_none()
+            && self.fingerprint.is_none()
+            && self.ended_by.is_none();
+        is_everything || !self.tags.is_empty()
+    }
+
+    /// The tasks among which all that match are.
+    fn candidates(&self) -> tasks::BoxedQuery<'_, Pg> {
+        let all = tasks::table.into_boxed();
+        match self.index() {
+            Some(Index::Live) => all.filter(tasks::finished_at.is_null()),
+            Some(Index::Erred) => all.filter(tasks::error_code.is_not_null()),
+            None => all,
         }
-        let is_everything = self.statuses.is_empty() && self.kind.is_none() && self.queue.is_none();
-        is_everything || !self.tags.is_empty() || self.index().is_some()
     }
 
     fn query(&self) -> tasks::BoxedQuery<'_, Pg> {
-        let mut query = tasks::table.into_boxed();
+        let mut query = self.candidates();
         if !self.statuses.is_empty() {
             let statuses: Vec<&str> = self.statuses.iter().map(|one| one.as_str()).collect();
             query = query.filter(tasks::status.eq_any(statuses));
         }
-        query = match self.index() {
-            Some(Index::Live) => query.filter(tasks::finished_at.is_null()),
-            Some(Index::Erred) => query.filter(tasks::error_code.is_not_null()),
-            None => query,
-        };
         if let Some(kind) = &self.kind {
             query = query.filter(tasks::kind.eq(kind));
         }
@@ -128,16 +134,16 @@ impl Filter {
 }
 
 /// At most `limit` tasks (1 or more), newest first. A page may be short, even empty, and yet have a next
-/// one, when a filter that no index serves found little in the time it had.
+/// one, when little was found in the time it had.
 pub fn page(connection: &mut PgConnection, filter: &Filter, limit: usize) -> QueryResult<Page> {
     let begin = Instant::now();
     let mut below = filter.below;
     let mut rows = Vec::new();
     loop {
-        let floor = if filter.is_indexed() {
+        let floor = if filter.is_exact() {
             None
         } else {
-            stretch_end(connection, filter.from, below)?
+            stretch_end(connection, filter, below)?
         };
         let wanted = limit + 1 - rows.len();
         rows.extend(stretch(
@@ -159,14 +165,14 @@ pub fn page(connection: &mut PgConnection, filter: &Filter, limit: usize) -> Que
     }
 }
 
-/// The id that ends the next stretch; none: fewer rows than that are left.
+/// The id that ends the next stretch; none: fewer candidates than that are left.
 fn stretch_end(
     connection: &mut PgConnection,
-    from: Option<Uuid>,
+    filter: &Filter,
     below: Option<Uuid>,
 ) -> QueryResult<Option<Uuid>> {
-    let mut query = tasks::table.into_boxed();
-    if let Some(from) = from {
+    let mut query = filter.candidates();
+    if let Some(from) = filter.from {
         query = query.filter(tasks::id.ge(from));
     }
     if let Some(below) = below {
@@ -223,13 +229,14 @@ mod tests {
             Some(Index::Erred)
         );
         assert_eq!(of(&[Status::Failed, Status::Pending]).index(), None);
-        assert!(Filter::default().is_indexed());
-        assert!(!of(&[Status::Completed]).is_indexed());
+        assert!(Filter::default().is_exact());
+        assert!(!of(&[Status::Completed]).is_exact());
+        assert!(!of(&[Status::Pending]).is_exact());
         let kind = Filter {
             kind: Some("email.send".into()),
             ..Filter::default()
         };
-        assert!(!kind.is_indexed());
+        assert!(!kind.is_exact());
     }
 
     #[test]

@@ -130,8 +130,8 @@ impl Seen {
     }
 
     fn messages(&self, stand: &Stand, reasons: &mut Vec<Reason>) {
-        if stand.is_unpublished && !self.broker_is_up {
-            let detail = "RabbitMQ is away; the task's message is published when it is back.";
+        if !self.broker_is_up {
+            let detail = "RabbitMQ is away; a worker gets the task's message when it is back.";
             reasons.push(reason(ReasonCode::BrokerDown, detail));
         } else if stand.is_unpublished {
             let detail = "RabbitMQ has not confirmed the task's message yet.";
@@ -139,8 +139,13 @@ impl Seen {
         }
         if stand.ahead_in_lane > 0 {
             let (queue, lane) = (&stand.queue, &stand.lane);
+            let least = if stand.looked_at < COUNTED {
+                ""
+            } else {
+                "At least "
+            };
             let detail = format!(
-                "{} of lane {lane} of the queue {queue} were accepted before it.",
+                "{least}{} of lane {lane} of the queue {queue} were accepted before it.",
                 tasks(stand.ahead_in_lane)
             );
             reasons.push(Reason {
@@ -148,6 +153,19 @@ impl Seen {
                 ..reason(ReasonCode::Lane, detail)
             });
         }
+        if self.room() <= 0 && reasons.is_empty() {
+            let Slots { slots, workers, .. } = self.slots;
+            let detail = format!(
+                "All {slots} slots of the queue {} are taken, at {workers} workers.",
+                stand.queue
+            );
+            reasons.push(reason(ReasonCode::Slots, detail));
+        }
+    }
+
+    /// Slots that no task has.
+    fn room(&self) -> i64 {
+        self.slots.slots - self.slots.running
     }
 
     /// By the work of the last minute; none where something stands in the way that only people can end.
@@ -161,7 +179,7 @@ impl Seen {
                 }
                 ReasonCode::NotPublished => 0.0,
                 ReasonCode::Limit => self.line_s(stand)?,
-                ReasonCode::Lane => self.lane_s(stand)?,
+                ReasonCode::Lane | ReasonCode::Slots => self.lane_s(stand)?,
                 ReasonCode::Finished
                 | ReasonCode::Unknown
                 | ReasonCode::Running
@@ -193,10 +211,10 @@ impl Seen {
     /// Seconds until its lane has come to it.
     fn lane_s(&self, stand: &Stand) -> Option<f64> {
         if stand.lane_rate > 0.0 {
-            return Some(count(stand.ahead_in_lane) / stand.lane_rate);
+            return Some(count(stand.ahead_in_lane + 1) / stand.lane_rate);
         }
         // Nothing ended in the last minute: at once if there is room for all, else nobody can tell.
-        (stand.ahead_in_lane < self.slots.slots - self.slots.running).then_some(0.0)
+        (stand.ahead_in_lane < self.room()).then_some(0.0)
     }
 }
 
@@ -238,6 +256,7 @@ mod tests {
             kind_is_paused: false,
             knowing: 1,
             ahead_in_lane: 0,
+            looked_at: 0,
             ahead_in_line: 0,
             lane_rate: 0.0,
             attempt_s: None,
@@ -250,6 +269,7 @@ mod tests {
                 workers: 1,
                 slots: 8,
                 running: 6,
+                unacked: 6,
             },
             allowance: None,
             broker_is_up: true,
@@ -269,13 +289,35 @@ mod tests {
     fn a_lane_moves_as_it_did() {
         let mut stand = waiting();
         assert_eq!(answer(&seen(), &stand), (vec![], Some(0)));
-        stand.ahead_in_lane = 100;
+        stand.ahead_in_lane = 99;
         assert_eq!(answer(&seen(), &stand), (vec![ReasonCode::Lane], None));
         stand.lane_rate = 5.0;
         assert_eq!(answer(&seen(), &stand), (vec![ReasonCode::Lane], Some(20)));
         stand.lane_rate = 0.0;
         stand.ahead_in_lane = 1;
         assert_eq!(answer(&seen(), &stand), (vec![ReasonCode::Lane], Some(0)));
+    }
+
+    #[test]
+    fn the_first_of_its_lane_may_wait_for_a_slot() {
+        let mut full = seen();
+        full.slots.running = 8;
+        let mut stand = waiting();
+        assert_eq!(answer(&full, &stand), (vec![ReasonCode::Slots], None));
+        stand.lane_rate = 0.1;
+        assert_eq!(answer(&full, &stand), (vec![ReasonCode::Slots], Some(10)));
+        stand.ahead_in_lane = 1;
+        assert_eq!(answer(&full, &stand), (vec![ReasonCode::Lane], Some(20)));
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_not_denied() {
+        let mut stand = waiting();
+        stand.ahead_in_lane = 7;
+        let detail = |stand: &Stand| seen().reasons(stand)[0].detail.clone();
+        assert!(detail(&stand).starts_with("7 tasks of lane low"));
+        stand.looked_at = COUNTED;
+        assert!(detail(&stand).starts_with("At least 7 tasks of lane low"));
     }
 
     #[test]
@@ -313,12 +355,12 @@ mod tests {
             broker_is_up: false,
             ..seen()
         };
-        let mut stand = waiting();
-        stand.is_unpublished = true;
-        assert_eq!(
-            answer(&unplugged, &stand),
-            (vec![ReasonCode::BrokerDown], None)
-        );
+        for is_unpublished in [true, false] {
+            let mut stand = waiting();
+            stand.is_unpublished = is_unpublished;
+            let answer = answer(&unplugged, &stand);
+            assert_eq!(answer, (vec![ReasonCode::BrokerDown], None));
+        }
     }
 
     #[test]
