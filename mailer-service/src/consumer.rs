@@ -22,7 +22,7 @@ use shared::{
 use std::{
     collections::HashSet,
     sync::{Arc, mpsc::Sender},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -202,6 +202,7 @@ impl Consuming {
         let reference = DeliveryRef {
             link: Arc::clone(link),
             tag: delivery.delivery_tag,
+            since: Instant::now(),
         };
         match Envelope::from_json(&delivery.data) {
             Ok(envelope) => events

@@ -140,9 +140,12 @@ impl Control {
             self.wires.drain.look(worker, asked)
         });
         if let Some(then) = note {
-            self.ask("noting a drain", |connection| {
+            let noted = self.ask("noting a drain", |connection| {
                 policy::note_drain(connection, worker, then.as_str())
             });
+            if noted.is_some() {
+                self.wires.drain.noted(then, worker);
+            }
         }
         self.hold();
         let is_idle = self.registry.is_empty() && self.wires.loads.is_idle();

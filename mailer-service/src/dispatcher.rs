@@ -4,17 +4,20 @@
 //! While a claim is under way, deliveries and freed slots pile up in its channel, so batches form by
 //! themselves under load and a lone delivery is never delayed.
 
+mod waiting;
+
+use self::waiting::Waiting;
 use crate::{
     gate::{self, Passed},
     handlers::{Context, Services},
     heartbeat::Identity,
-    lanes::{self, PerLane},
+    lanes::{PerLane, Turns},
     load::Loads,
     point::{Point, Recorder},
     policy::Policies,
     progress::Board,
     queries::claim::{Claim, Claims},
-    registry::{Begin, Registry},
+    registry::{Begin, Registry, Release},
     runner,
     settle::{Acker, DeliveryRef, Ended},
     task::Claimed,
@@ -28,10 +31,9 @@ use shared::{
     threads,
 };
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -39,10 +41,6 @@ use std::{
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
-
-/// RabbitMQ closes a channel whose delivery is not acknowledged for 30 minutes; a task that may run longer
-/// than this is acknowledged right after its claim, and its lease alone protects it.
-const LONG: Duration = Duration::from_secs(20 * 60);
 
 /// How often a lost lease is looked at.
 const LEASE_LOOK: Duration = Duration::from_millis(20);
@@ -53,10 +51,18 @@ pub enum Event {
     Delivered(Envelope, DeliveryRef),
     /// From the line of a limit: there is no message behind it.
     CalledUp(Envelope),
-    SlotFree(Lane),
+    SlotFree(Freed),
     /// Whether nothing new is begun; what waits goes back to RabbitMQ.
     Hold(bool),
     Stop,
+}
+
+/// A slot whose task has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Freed {
+    lane: Lane,
+    /// The task's delivery had not been acknowledged before.
+    had_delivery: bool,
 }
 
 /// What all dispatchers share.
@@ -89,18 +95,19 @@ pub fn spawn(
     stop: CancellationToken,
 ) -> std::io::Result<(Sender<Event>, JoinHandle<()>)> {
     let (sender, events) = channel();
-    let slots = config.worker.queues.get(queue).slots;
-    common.loads.set_slots(queue, slots);
+    let room = config.worker.queues.get(queue);
+    common.loads.set_room(queue, room);
     let dispatcher = Dispatcher {
         queue,
         on_hold: true,
         session: Session::new(&config.database).by_key(),
         claim_batch: config.worker.claim_batch,
-        slots,
-        reserved: lanes::reserved(slots),
+        ack_within: Duration::from_secs(config.worker.ack_within_s.into()),
+        slots: room.slots,
+        turns: Turns::new(room.slots),
         running: PerLane::default(),
-        waiting: [const { VecDeque::new() }; 3],
-        called: [const { VecDeque::new() }; 3],
+        unacked: 0,
+        waiting: Waiting::default(),
         events: sender.clone(),
         common,
         stop,
@@ -117,13 +124,14 @@ struct Dispatcher {
     on_hold: bool,
     session: Session,
     claim_batch: usize,
+    /// RabbitMQ closes a channel on which a delivery is not acknowledged for too long.
+    ack_within: Duration,
     slots: usize,
-    reserved: PerLane,
+    turns: Turns,
     running: PerLane,
-    /// By lane.
-    waiting: [VecDeque<(Envelope, DeliveryRef)>; 3],
-    /// From the lines of limits; they go first.
-    called: [VecDeque<Envelope>; 3],
+    /// Of what runs, those whose delivery is acknowledged at their end.
+    unacked: usize,
+    waiting: Waiting,
     events: Sender<Event>,
     common: Common,
     stop: CancellationToken,
@@ -131,8 +139,13 @@ struct Dispatcher {
 
 impl Dispatcher {
     fn run(mut self, events: &Receiver<Event>) {
-        while let Ok(event) = events.recv() {
-            let mut next = Some(event);
+        loop {
+            let mut next = match events.recv_timeout(self.patience()) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            self.give_back_older(self.ack_within);
             while let Some(event) = next {
                 if !self.note(event) {
                     self.give_up_called(events.try_iter());
@@ -159,40 +172,52 @@ impl Dispatcher {
                 self.common.acker.requeue(vec![delivery]);
             }
             Event::Delivered(envelope, delivery) => {
-                self.waiting[envelope.lane as usize].push_back((envelope, delivery));
+                self.waiting.push(envelope, delivery);
             }
             Event::CalledUp(envelope) => {
-                self.called[envelope.lane as usize].push_back(envelope);
+                self.waiting.push_called(envelope);
                 if self.on_hold {
                     self.give_up_called([]);
                 }
             }
             Event::Hold(on_hold) => self.hold(on_hold),
-            Event::SlotFree(lane) => self.running.remove_one(lane),
+            Event::SlotFree(Freed { lane, had_delivery }) => {
+                self.running.remove_one(lane);
+                self.unacked -= usize::from(had_delivery);
+            }
             Event::Stop => return false,
         }
         true
     }
 
+    /// Until the delivery that has waited longest here is overdue.
+    fn patience(&self) -> Duration {
+        self.ack_within.saturating_sub(self.waiting.longest())
+    }
+
+    /// Gives back to RabbitMQ what has waited here for so long.
+    fn give_back_older(&mut self, than: Duration) {
+        let late = self.waiting.take_older(than);
+        if !late.is_empty() {
+            self.common.acker.requeue(late);
+        }
+    }
+
     fn hold(&mut self, on_hold: bool) {
         self.on_hold = on_hold;
-        if !on_hold {
-            return;
+        if on_hold {
+            self.give_back_older(Duration::ZERO);
+            self.give_up_called([]);
         }
-        let held = self.waiting.iter_mut().flat_map(|lane| lane.drain(..));
-        let back = held.map(|(_, delivery)| delivery).collect();
-        self.common.acker.requeue(back);
-        self.give_up_called([]);
     }
 
     /// Sends back into their lines what was called up, and what comes too late.
     fn give_up_called(&mut self, late: impl IntoIterator<Item = Event>) {
-        let late = late.into_iter().filter_map(|event| match event {
-            Event::CalledUp(envelope) => Some(envelope),
+        let mut ids = self.waiting.take_called();
+        ids.extend(late.into_iter().filter_map(|event| match event {
+            Event::CalledUp(envelope) => Some(envelope.id.0),
             _ => None,
-        });
-        let held = self.called.iter_mut().flat_map(|lane| lane.drain(..));
-        let ids: Vec<_> = held.chain(late).map(|envelope| envelope.id.0).collect();
+        }));
         if ids.is_empty() {
             return;
         }
@@ -204,37 +229,25 @@ impl Dispatcher {
     }
 
     fn report(&self) {
-        let held: usize = Lane::ALL.iter().map(|lane| self.held(*lane)).sum();
-        self.common.loads.set(self.queue, self.running.sum(), held);
-    }
-
-    fn held(&self, lane: Lane) -> usize {
-        self.called[lane as usize].len() + self.waiting[lane as usize].len()
-    }
-
-    fn next_of(&mut self, lane: Lane) -> Option<(Envelope, Option<DeliveryRef>)> {
-        if let Some(envelope) = self.called[lane as usize].pop_front() {
-            self.common.loads.begun(self.queue);
-            return Some((envelope, None));
-        }
-        let (envelope, delivery) = self.waiting[lane as usize].pop_front()?;
-        Some((envelope, Some(delivery)))
+        let unacked = self.unacked + self.waiting.deliveries();
+        let (running, held) = (self.running.sum(), self.waiting.count().sum());
+        self.common.loads.set(self.queue, running, held, unacked);
     }
 
     /// As many waiting tasks as there are free slots, each lane by its right.
     fn pick(&mut self) -> Vec<Envelope> {
         let mut batch = Vec::new();
-        let mut waiting = PerLane::default();
-        for lane in Lane::ALL {
-            waiting.set(*lane, self.held(*lane));
-        }
+        let mut waiting = self.waiting.count();
         while batch.len() < self.claim_batch && self.running.sum() < self.slots {
-            let Some(lane) = lanes::next_lane(waiting, self.running, self.reserved) else {
+            let Some(lane) = self.turns.next_lane(waiting, self.running) else {
                 break;
             };
-            let Some((envelope, delivery)) = self.next_of(lane) else {
+            let Some((envelope, delivery)) = self.waiting.pop(lane) else {
                 break;
             };
+            if delivery.is_none() {
+                self.common.loads.begun(self.queue);
+            }
             waiting.remove_one(lane);
             let key = (envelope.id, envelope.attempt);
             match self
@@ -342,23 +355,23 @@ impl Dispatcher {
         self.common.acker.settled(dropped);
     }
 
-    fn start(&self, task: Claimed, worker: Uuid) {
+    fn start(&mut self, task: Claimed, worker: Uuid) {
         let key = (task.id, task.attempt);
         let limits = task.limits();
-        if limits.hard > LONG {
-            self.common.acker.settled(
-                self.common
-                    .registry
-                    .take_delivery(key)
-                    .into_iter()
-                    .collect(),
-            );
+        let registry = &self.common.registry;
+        let release = registry.release_delivery(key, limits.hard, self.ack_within);
+        let had_delivery = matches!(release, Release::Keep);
+        self.unacked += usize::from(had_delivery);
+        if let Release::Acknowledge(delivery) = release {
+            self.common.acker.settled(vec![delivery]);
         }
+        let now = tokio::time::Instant::now();
         let context = Context {
             task: task.id,
             attempt: task.attempt,
-            deadline: tokio::time::Instant::now() + limits.hard,
+            deadline: now + limits.hard,
             run_at: task.run_at,
+            useful_until: task.useful_for.and_then(|time| now.checked_add(time)),
             cancelled: self.common.registry.cancel_token(key),
             lease: self.common.identity.clone(),
             board: self.common.board.clone(),
@@ -369,7 +382,10 @@ impl Dispatcher {
             self.common.release.clone(),
         );
         let (settle, events) = (self.common.settle.clone(), self.events.clone());
-        let lane = task.lane;
+        let freed = Freed {
+            lane: task.lane,
+            had_delivery,
+        };
         let run = async move {
             let begin = tokio::time::Instant::now();
             let verdict = runner::run(&task, &context, limits, &services, &release).await;
@@ -382,7 +398,7 @@ impl Dispatcher {
                 took,
                 output,
             });
-            let _stopping = events.send(Event::SlotFree(lane));
+            let _stopping = events.send(Event::SlotFree(freed));
         };
         self.common.tasks.spawn_on(run, &self.common.runtime);
     }

@@ -12,10 +12,11 @@ mod http_request;
 use crate::{
     heartbeat::Identity,
     outbound,
+    permit::Permit,
     point::Point,
     progress::Board,
     setup::SetupError,
-    smtp::{Permit, Sender},
+    smtp::Sender,
     task::{Claimed, Failure, TaskError},
 };
 use chrono::{DateTime, Utc};
@@ -65,6 +66,8 @@ pub struct Context {
     pub deadline: Instant,
     /// As the task's caller asked; may lie in the past.
     pub run_at: Option<DateTime<Utc>>,
+    /// From then on nothing of it may begin.
+    pub useful_until: Option<Instant>,
     /// Fires at the soft time limit, when somebody cancels the task, and when the process has to stop. A handler that
     /// has done nothing that must be recorded answers with [`TaskError::Interrupted`].
     pub cancelled: CancellationToken,
@@ -74,9 +77,10 @@ pub struct Context {
 }
 
 impl Permit for Context {
-    /// A process that slept through its lease must not begin what others have taken over.
+    /// A process that slept through its lease must not begin what others have taken over, and nothing is begun too late.
     fn is_held(&self) -> bool {
-        !self.cancelled.is_cancelled() && self.lease.is_held()
+        let is_useful = self.useful_until.is_none_or(|until| Instant::now() < until);
+        is_useful && !self.cancelled.is_cancelled() && self.lease.is_held()
     }
 
     fn withdrawn(&self) -> &CancellationToken {

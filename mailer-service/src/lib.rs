@@ -10,6 +10,7 @@ pub mod http;
 pub mod lanes;
 pub mod load;
 pub mod outbound;
+pub mod permit;
 pub mod point;
 pub mod policy;
 pub mod progress;

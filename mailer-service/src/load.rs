@@ -3,7 +3,7 @@
 pub mod tally;
 
 use serde_json::json;
-use shared::task::Queue;
+use shared::{config::WorkerQueue, task::Queue};
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
@@ -13,11 +13,15 @@ use std::sync::{
 #[derive(Debug, Default)]
 struct QueueLoad {
     slots: AtomicUsize,
+    /// The most that is held of each lane.
+    prefetch: AtomicUsize,
     running: AtomicUsize,
     /// Deliveries that wait here for a slot.
     held: AtomicUsize,
     /// Of those, tasks called up from the line of a limit.
     called: AtomicUsize,
+    /// Deliveries that are not acknowledged: of what waits here and of what runs.
+    unacked: AtomicUsize,
 }
 
 /// Clones share the numbers.
@@ -25,14 +29,18 @@ struct QueueLoad {
 pub struct Loads(Arc<[QueueLoad; 3]>);
 
 impl Loads {
-    pub fn set_slots(&self, queue: Queue, slots: usize) {
-        self.0[queue as usize].slots.store(slots, Ordering::Relaxed);
+    pub fn set_room(&self, queue: Queue, room: &WorkerQueue) {
+        let load = &self.0[queue as usize];
+        load.slots.store(room.slots, Ordering::Relaxed);
+        load.prefetch
+            .store(room.prefetch().into(), Ordering::Relaxed);
     }
 
-    pub fn set(&self, queue: Queue, running: usize, held: usize) {
+    pub fn set(&self, queue: Queue, running: usize, held: usize, unacked: usize) {
         let load = &self.0[queue as usize];
         load.running.store(running, Ordering::Relaxed);
         load.held.store(held, Ordering::Relaxed);
+        load.unacked.store(unacked, Ordering::Relaxed);
     }
 
     /// Room for tasks from the lines of limits: slots that nothing waits for, and an eighth of all however much waits.
@@ -67,15 +75,17 @@ impl Loads {
         })
     }
 
-    /// `{"mail": {"slots", "running", "held"}, …}`, of the queues that are consumed.
+    /// `{"mail": {"slots", "prefetch", "running", "held", "unacked"}, …}`, of the queues that are consumed.
     pub fn to_json(&self) -> serde_json::Value {
         let queues = Queue::ALL.iter().filter_map(|queue| {
             let load = &self.0[*queue as usize];
             let slots = load.slots.load(Ordering::Relaxed);
             let report = json!({
                 "slots": slots,
+                "prefetch": load.prefetch.load(Ordering::Relaxed),
                 "running": load.running.load(Ordering::Relaxed),
                 "held": load.held.load(Ordering::Relaxed),
+                "unacked": load.unacked.load(Ordering::Relaxed),
             });
             (slots > 0).then(|| (queue.as_str().to_owned(), report))
         });
@@ -100,16 +110,20 @@ mod tests {
     #[test]
     fn there_is_room_in_free_slots_and_a_little_always() {
         let loads = Loads::default();
-        loads.set_slots(Queue::Work, 16);
+        let room = WorkerQueue {
+            slots: 16,
+            prefetch: 0,
+        };
+        loads.set_room(Queue::Work, &room);
         assert!(loads.is_idle());
-        loads.set(Queue::Work, 2, 1);
+        loads.set(Queue::Work, 2, 1, 3);
         assert_eq!((loads.room(Queue::Work), loads.room(Queue::Mail)), (13, 0));
         assert!(!loads.is_idle());
         assert_eq!(
             loads.to_json().to_string(),
-            r#"{"work":{"held":1,"running":2,"slots":16}}"#
+            r#"{"work":{"held":1,"prefetch":64,"running":2,"slots":16,"unacked":3}}"#
         );
-        loads.set(Queue::Work, 16, 900);
+        loads.set(Queue::Work, 16, 900, 916);
         assert_eq!(loads.room(Queue::Work), 2);
         loads.called(Queue::Work);
         assert_eq!(loads.room(Queue::Work), 1);

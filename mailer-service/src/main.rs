@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::Parser;
 use mailer_service::service::{self, Ended};
 use shared::{config::Config, signals, telemetry};
+use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
 /// Warren's worker: takes tasks from RabbitMQ, sends mail, records the outcome.
@@ -15,6 +16,8 @@ struct Arguments {}
 
 fn main() -> anyhow::Result<()> {
     let Arguments {} = Arguments::parse();
+    // Before a deployment replaces the file: later its path is no longer known.
+    let program = std::env::current_exe();
     let config = Config::load()?;
     telemetry::init_log(&config.log)?;
     telemetry::log_panics_without_their_text();
@@ -37,17 +40,17 @@ fn main() -> anyhow::Result<()> {
     if ended == Ended::Restart {
         // Whatever a handler left behind holds up nothing: this process is about to be another.
         runtime.shutdown_background();
-        return Err(restart());
+        return Err(restart(program));
     }
     Ok(())
 }
 
-/// Replaces this process by a fresh one of the same program, arguments and id, so that no supervisor is needed for it.
-/// Returns only when that can't be done.
-fn restart() -> anyhow::Error {
+/// Replaces this process by a fresh one of what is at the program's path now, with the same arguments and id, so that no
+/// supervisor is needed for it. Returns only when that can't be done.
+fn restart(program: std::io::Result<PathBuf>) -> anyhow::Error {
     use std::os::unix::process::CommandExt;
     tracing::info!("a fresh process takes over");
-    let program = match std::env::current_exe() {
+    let program = match program {
         Ok(program) => program,
         Err(error) => return anyhow::Error::new(error).context("finding the program to restart"),
     };

@@ -53,8 +53,8 @@ pub use self::{
 
 use self::{attempt::Attempt, connect::Connector, pool::Pool, resolve::System, sign::Signer};
 use crate::{
+    permit::Permit,
     setup::{SetupError, wrong},
-    smtp::Permit,
     tls,
 };
 use hyper::header::HeaderValue;

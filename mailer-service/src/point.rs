@@ -225,6 +225,7 @@ mod tests {
             payload: "{}".into(),
             on_worker_lost,
             run_at: None,
+            useful_for: None,
             started_at: None,
             traceparent: None,
             soft_limit_s: None,

@@ -8,7 +8,7 @@ use shared::task::TaskId;
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -61,11 +61,18 @@ impl Registry {
             .map_or_else(CancellationToken::new, |running| running.cancel.clone())
     }
 
-    /// Takes the delivery, so that it can be acknowledged before the task ends.
-    pub fn take_delivery(&self, key: Key) -> Option<DeliveryRef> {
-        self.lock()
-            .get_mut(&key)
-            .and_then(|running| running.delivery.take())
+    /// Takes the delivery out if the attempt, which may take so long still, might end too late for it.
+    pub fn release_delivery(&self, key: Key, may_take: Duration, within: Duration) -> Release {
+        let mut all = self.lock();
+        let Some(kept) = all.get_mut(&key).map(|running| &mut running.delivery) else {
+            return Release::None;
+        };
+        let is_late = |delivery: &mut DeliveryRef| delivery.since.elapsed() + may_take > within;
+        match kept.take_if(is_late) {
+            Some(delivery) => Release::Acknowledge(delivery),
+            None if kept.is_some() => Release::Keep,
+            None => Release::None,
+        }
     }
 
     /// Ends an entry; its delivery can be acknowledged now.
@@ -113,6 +120,17 @@ impl Registry {
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
+}
+
+/// What to do with the delivery of an attempt that begins.
+#[derive(Debug)]
+pub enum Release {
+    /// There is none: it was called up from PostgreSQL.
+    None,
+    /// It is acknowledged when the attempt ends.
+    Keep,
+    /// Now: from here on the lease alone protects the task.
+    Acknowledge(DeliveryRef),
 }
 
 #[derive(Debug)]

@@ -102,6 +102,7 @@ mod tests {
             attempt: 1,
             deadline: Instant::now() + LIMITS.hard,
             run_at: None,
+            useful_until: None,
             cancelled: CancellationToken::new(),
             lease: Identity::new(Duration::from_secs(15)),
             board: crate::progress::Board::default(),

@@ -78,7 +78,10 @@ impl<'a> Plan<'a> {
                 .iter()
                 .map(|ended| steps::next(ended, park, rng))
                 .collect(),
-            statement: Settle::default(),
+            statement: Settle {
+                patience: patience.as_secs_f64(),
+                ..Settle::default()
+            },
             messages: Vec::new(),
         };
         for (ended, step) in batch.iter().zip(&plan.steps) {

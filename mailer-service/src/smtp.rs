@@ -63,9 +63,11 @@ use self::{
     pool::{Lease, Pool},
     transaction::{After, Envelope},
 };
-use crate::setup::{SetupError, wrong};
+use crate::{
+    permit::Permit,
+    setup::{SetupError, wrong},
+};
 use chrono::{DateTime, Utc};
-use futures_util::future::BoxFuture;
 use shared::{
     config,
     kinds::{EmailSend, EmailSent},
@@ -73,7 +75,6 @@ use shared::{
 };
 use std::sync::Arc;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// Sends mails through the configured relays; one for the whole process.
 pub struct Sender {
@@ -92,32 +93,6 @@ pub struct Outgoing<'a> {
     pub not_before: Option<DateTime<Utc>>,
     /// Whether the mail may still begin when its turn has come.
     pub permit: &'a dyn Permit,
-}
-
-/// The right to begin, which can end while a mail waits for a connection: its task may be cancelled, or be
-/// somebody else's by now. A mail that has begun is finished.
-pub trait Permit: Send + Sync {
-    fn is_held(&self) -> bool;
-    /// Fires when the right has ended.
-    fn withdrawn(&self) -> &CancellationToken;
-    /// Awaited before anything of the mail itself is sent: what must be on record by then. False: it must not be sent.
-    fn point_of_no_return(&self) -> Option<BoxFuture<'_, bool>> {
-        None
-    }
-}
-
-/// A right to begin that nobody withdraws.
-#[derive(Debug, Default)]
-pub struct Always(CancellationToken);
-
-impl Permit for Always {
-    fn is_held(&self) -> bool {
-        true
-    }
-
-    fn withdrawn(&self) -> &CancellationToken {
-        &self.0
-    }
 }
 
 impl Sender {

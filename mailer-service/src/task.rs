@@ -26,6 +26,8 @@ pub struct Claimed {
     pub on_worker_lost: OnWorkerLost,
     /// As the caller asked; may lie in the past.
     pub run_at: Option<DateTime<Utc>>,
+    /// From the claim on.
+    pub useful_for: Option<Duration>,
     pub started_at: Option<DateTime<Utc>>,
     pub traceparent: Option<String>,
     /// The task's own limits, in seconds.

@@ -56,12 +56,14 @@ pub enum Delay {
 }
 
 impl Delay {
-    /// At least `wait`: the shortest tier that is long enough, else a due time.
+    /// At least `wait`, and not much longer: a tier that is at most a quarter longer, else a due time.
     pub fn at_least(wait: Duration) -> Self {
+        let longest = wait.mul_f64(1.25).max(Duration::from_secs(TIERS[0].into()));
         TIERS
             .into_iter()
-            .find(|tier| Duration::from_secs((*tier).into()) >= wait)
-            .map_or(Self::Until(wait), Self::Tier)
+            .map(|tier| (tier, Duration::from_secs(tier.into())))
+            .find(|(_, long)| (wait..=longest).contains(long))
+            .map_or(Self::Until(wait), |(tier, _)| Self::Tier(tier))
     }
 
     pub fn duration(self) -> Duration {
@@ -98,7 +100,8 @@ mod tests {
         #[test]
         fn retry_after_is_never_shortened(seconds in 0_u64..1_000_000) {
             let wait = Duration::from_secs(seconds);
-            prop_assert!(Delay::at_least(wait).duration() >= wait);
+            let kept = Delay::at_least(wait).duration();
+            prop_assert!(kept >= wait && kept <= wait.mul_f64(1.25).max(Duration::from_secs(1)));
         }
     }
 

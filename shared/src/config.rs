@@ -185,6 +185,7 @@ pub struct Worker {
     pub threads: usize,
     pub claim_batch: usize,
     pub settle_wait_ms: u64,
+    pub ack_within_s: u32,
     /// 0: never. Likewise below.
     pub max_tasks: u64,
     pub max_rss_mb: u64,
@@ -389,6 +390,9 @@ impl Config {
         }
         if !(self.rescue.clock_skew_s.is_finite() && self.rescue.clock_skew_s > 0.0) {
             return value("rescue.clock_skew_s", "must be more than 0");
+        }
+        if self.worker.ack_within_s == 0 {
+            return value("worker.ack_within_s", "must be 1 or more");
         }
         if self.worker.park_s == 0 {
             return value("worker.park_s", "must be 1 or more");

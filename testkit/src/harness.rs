@@ -19,7 +19,7 @@ use serde_json::Value;
 use self::broker::Observer;
 use self::database::Database;
 use self::environment::Servers;
-use crate::services::{Management, QueueInfo, QueueMessage};
+use crate::services::{Management, QueueInfo, QueueMessage, RabbitMq};
 
 pub(crate) use broker::observer;
 pub use events::{Event, Events, Item};
@@ -58,7 +58,23 @@ impl TestEnv {
     }
 
     pub async fn try_new(test_name: &str) -> Result<Self> {
-        let servers = Servers::from_env()?;
+        Self::among(Servers::from_env()?, test_name).await
+    }
+
+    /// With a vhost of a RabbitMQ that the test has started itself.
+    ///
+    /// # Panics
+    /// As [`TestEnv::new`].
+    pub async fn on(rabbitmq: &RabbitMq, test_name: &str) -> Self {
+        let servers = Servers::from_env().map(|servers| Servers {
+            amqp: rabbitmq.amqp_url("/"),
+            management: rabbitmq.management_url(),
+            ..servers
+        });
+        ok(Self::among(ok(servers), test_name).await)
+    }
+
+    async fn among(servers: Servers, test_name: &str) -> Result<Self> {
         let name = environment::unique_name(test_name);
         let database = Database::create_schema(&servers.database, &name).await?;
         let management = Management::new(&servers.management)?;

@@ -103,10 +103,7 @@ impl Drain {
         }
         match self.now {
             // It was lost and goes on under a new id; what was asked of it still holds.
-            Some((then, before)) if before != worker => {
-                self.now = Some((then, worker));
-                Some(then)
-            }
+            Some((then, before)) if before != worker => Some(then),
             // Called off, unless the reason still holds.
             Some(_) | None => {
                 let reason = self
@@ -125,6 +122,11 @@ impl Drain {
                 None
             }
         }
+    }
+
+    /// What [`Drain::look`] returned is in the database, under this id.
+    pub fn noted(&mut self, then: Then, worker: Uuid) {
+        self.now = Some((then, worker));
     }
 
     /// Ends the service if it is drained and not to stay.
@@ -175,8 +177,14 @@ mod tests {
         let mut drain = drain(0);
         drain.look(Uuid::now_v7(), Some(Then::Exit));
         let fresh = Uuid::now_v7();
+        // Until it is noted it stands nowhere, and must not be taken for called off.
         assert_eq!(drain.look(fresh, None), Some(Then::Exit));
+        assert_eq!(drain.look(fresh, None), Some(Then::Exit));
+        drain.noted(Then::Exit, fresh);
+        assert_eq!(drain.look(fresh, Some(Then::Exit)), None);
         assert!(drain.is_on());
+        assert_eq!(drain.look(fresh, None), None);
+        assert!(!drain.is_on());
     }
 
     #[test]

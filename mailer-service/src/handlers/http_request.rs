@@ -107,6 +107,16 @@ fn judge(
             Err(TaskError::Retry(Failure::new(code::CONNECTION_LOST, text)))
         }
         Meaning::Success => Ok(answered(request, answer)),
+        // Asked again from the beginning, the endpoint before the redirect would act again.
+        Meaning::Retry if answer.has_acted && !request.method.is_idempotent() => {
+            let text = format!(
+                "{host}: answered {status}; the endpoint before the redirect may have acted on the request"
+            );
+            Err(TaskError::Unclear(Failure::new(
+                code::OUTCOME_UNKNOWN,
+                text,
+            )))
+        }
         Meaning::Retry => {
             let wait = outbound::retry_after(&answer.headers, SystemTime::now());
             Err(match wait {

@@ -18,6 +18,8 @@ pub struct Answer {
     pub ending: Ending,
     /// Redirects that were followed.
     pub redirects: u8,
+    /// An endpoint before the last redirect has acted on the request: this answer is to what it had us ask then.
+    pub has_acted: bool,
     pub took: Duration,
 }
 

@@ -9,7 +9,7 @@ use super::{
     request::Call,
     sign::Signer,
 };
-use crate::smtp::Permit;
+use crate::permit::Permit;
 use chrono::Utc;
 use http_body_util::Full;
 use hyper::{
@@ -67,6 +67,7 @@ impl Attempt<'_> {
                 body,
                 ending,
                 redirects,
+                has_acted,
                 took: Duration::ZERO,
             });
         }

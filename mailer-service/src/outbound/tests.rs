@@ -5,7 +5,7 @@ mod outcomes;
 mod redirects;
 
 use super::*;
-use crate::smtp::Always;
+use crate::permit::Always;
 use futures_util::future::BoxFuture;
 use hyper::{Method, body::Bytes, header::HeaderMap};
 use shared::{config::Config, outbound::EndpointUrl};

@@ -7,13 +7,14 @@ use crate::task::Claimed;
 use chrono::{DateTime, Utc};
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl,
-    sql_types::{Array, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use shared::{
     kinds::KINDS,
     statement,
     task::{Lane, OnWorkerLost, Queue, Status, TaskId},
 };
+use std::time::Duration;
 use uuid::Uuid;
 
 statement! {
@@ -21,7 +22,7 @@ statement! {
     /// has passed its point of no return with this, unless its kind says that point itself.
     pub struct Claim -> (
         SqlUuid, Integer, Text, Text, Text, Text, Text, Integer, Integer, Text,
-        Nullable<Timestamptz>, Nullable<Timestamptz>, Nullable<Text>, Nullable<Integer>, Nullable<Integer>
+        Nullable<Timestamptz>, Nullable<Double>, Nullable<Timestamptz>, Nullable<Text>, Nullable<Integer>, Nullable<Integer>
     ) {
         worker: SqlUuid = Uuid,
         marking: Array<Text> = Vec<&'static str>,
@@ -46,7 +47,8 @@ statement! {
         (t.status IN ('PENDING', 'RETRYING') AND t.attempt = message.attempt - 1)
         OR (t.status = 'PROCESSING' AND t.attempt = message.attempt AND t.worker_id = ?))
      RETURNING t.id, t.attempt, t.status, t.kind, t.queue, t.lane, t.payload::text, t.max_attempts,
-        t.forgiven, t.on_worker_lost, t.run_at, t.started_at, t.traceparent,
+        t.forgiven, t.on_worker_lost, t.run_at,
+        EXTRACT(EPOCH FROM t.useful_until - now())::float8, t.started_at, t.traceparent,
         t.soft_limit_s, t.hard_limit_s"
 }
 
@@ -84,6 +86,7 @@ type Row = (
     i32,
     String,
     Option<DateTime<Utc>>,
+    Option<f64>,
     Option<DateTime<Utc>>,
     Option<String>,
     Option<i32>,
@@ -106,6 +109,7 @@ pub fn run(connection: &mut PgConnection, claim: &Claim) -> QueryResult<Claims> 
             forgiven,
             lost,
             run_at,
+            useful_for_s,
             started_at,
             traceparent,
             soft_limit_s,
@@ -127,6 +131,8 @@ pub fn run(connection: &mut PgConnection, claim: &Claim) -> QueryResult<Claims> 
             payload,
             on_worker_lost: OnWorkerLost::parse(&lost).unwrap_or(OnWorkerLost::Retry),
             run_at,
+            useful_for: useful_for_s
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
             started_at,
             traceparent,
             soft_limit_s,

@@ -5,7 +5,7 @@
 
 use diesel::{
     PgConnection, QueryResult, RunQueryDsl,
-    sql_types::{Array, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid},
 };
 use shared::{outbox::OutboxRow, statement, task::Status};
 use std::collections::HashMap;
@@ -27,6 +27,8 @@ statement! {
         finished: Array<Bool> = Vec<bool>,
         // What task_attempts says; null: nothing, as is for 'parked'.
         outcome: Array<Nullable<Text>> = Vec<Option<&'static str>>,
+        // Seconds until the relay takes up a message that was not confirmed.
+        patience: Double = f64,
         message_id: Array<SqlUuid> = Vec<Uuid>,
         message_task: Array<SqlUuid> = Vec<Uuid>,
         message_attempt: Array<Integer> = Vec<i32>,
@@ -35,7 +37,6 @@ statement! {
         message_exchange: Array<Text> = Vec<String>,
         message_routing_key: Array<Text> = Vec<String>,
         message_traceparent: Array<Nullable<Text>> = Vec<Option<String>>,
-        message_after: Array<Timestamptz> = Vec<chrono::DateTime<chrono::Utc>>,
     }
     "WITH input AS (
         SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS input (
@@ -71,8 +72,8 @@ statement! {
         ON CONFLICT DO NOTHING
      ), messages AS (
         INSERT INTO outbox (id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
-        SELECT message.* FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?) AS message (
-            id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
+        SELECT message.*, now() + make_interval(secs => ?) FROM unnest(?, ?, ?, ?, ?, ?, ?, ?) AS message (
+            id, task_id, attempt, kind, lane, exchange, routing_key, traceparent)
         WHERE task_id IN (SELECT id FROM settled WHERE new_status <> 'CANCELLED')
         ON CONFLICT DO NOTHING
      )
@@ -89,7 +90,6 @@ impl Settle {
         self.message_exchange.push(row.exchange.clone());
         self.message_routing_key.push(row.routing_key.clone());
         self.message_traceparent.push(row.traceparent.clone());
-        self.message_after.push(row.publish_after);
     }
 
     /// The tasks (id, attempt) whose outcome was taken, and whether they were cancelled instead of going on.

@@ -55,6 +55,8 @@ impl Link {
 pub struct DeliveryRef {
     pub link: Arc<Link>,
     pub tag: u64,
+    /// When it came.
+    pub since: Instant,
 }
 
 enum Order {
@@ -125,19 +127,19 @@ async fn run(mut orders: mpsc::UnboundedReceiver<Order>) {
         match order {
             Some(Order::Settled(deliveries)) => {
                 let now = Instant::now();
-                for DeliveryRef { link, tag } in deliveries {
+                for DeliveryRef { link, tag, .. } in deliveries {
                     book(&link).settled(tag, now);
                     if !active.iter().any(|known| Arc::ptr_eq(known, &link)) {
                         active.push(link);
                     }
                 }
             }
-            Some(Order::Park(DeliveryRef { link, tag })) => {
+            Some(Order::Park(DeliveryRef { link, tag, .. })) => {
                 let frame = book(&link).reject(tag);
                 send(&link, frame).await;
             }
             Some(Order::Requeue(deliveries)) => {
-                for DeliveryRef { link, tag } in deliveries {
+                for DeliveryRef { link, tag, .. } in deliveries {
                     let frame = book(&link).requeue(tag);
                     send(&link, frame).await;
                 }

@@ -249,6 +249,7 @@ mod tests {
             payload: "{}".into(),
             on_worker_lost: OnWorkerLost::Hold,
             run_at: None,
+            useful_for: None,
             started_at: None,
             traceparent: None,
             soft_limit_s: None,
@@ -275,7 +276,7 @@ mod tests {
     fn a_failed_attempt_goes_through_a_delay_tier() {
         let failure = Failure::new("x", "y");
         let verdict = Verdict::Failed(TaskError::RetryAfter(
-            Duration::from_secs(45),
+            Duration::from_secs(55),
             failure.clone(),
         ));
         assert_eq!(

@@ -15,6 +15,7 @@ use super::{
     settings::{Settings, Timeouts, Tls},
     *,
 };
+use crate::permit::Always;
 use lettre::transport::smtp::{authentication::Credentials, extension::ClientId};
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
 //! One mail to one recipient over one connection: MAIL, RCPT, DATA, the mail, the final dot.
 
 use super::{
-    Permit,
     connection::{Connection, failure, within},
     error::{Class, SendError, code},
     reply::{self, Phase},
     settings::Timeouts,
 };
+use crate::permit::Permit;
 use lettre::transport::smtp::response::Response;
 use shared::address::EmailAddress;
 use std::{

@@ -2,6 +2,7 @@
 
 use crate::world::{LONG, World};
 use serde_json::json;
+use testkit::inbox::{Action, FaultRule, Phase};
 
 #[tokio::test]
 async fn a_mail_is_delivered_and_recorded() {
@@ -208,5 +209,27 @@ async fn many_tasks_through_many_mailers_are_each_done_once() {
         })
         .await;
     world.wait_until_queues_are_empty().await;
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_mail_that_waits_for_its_relay_beyond_its_use_is_never_sent() {
+    let one = [("mail.relays.default.connections", "1")];
+    let mut world = World::without_mailer("life_useful", &one).await;
+    let slow = FaultRule::new("slow@example.com", Phase::Dot, Action::Delay { ms: 4000 });
+    world.inbox.set_faults(vec![slow]).unwrap();
+    world.start_mailer();
+    let slow = world.mail("slow@example.com", json!({})).await;
+    world.wait_for(&slow, "PROCESSING").await;
+    let useful = chrono::Utc::now() + chrono::TimeDelta::seconds(2);
+    let late = world
+        .mail("late@example.com", json!({"useful_until": useful}))
+        .await;
+    world.wait_for(&late, "PROCESSING").await;
+    let task = world.wait_for(&late, "EXPIRED").await;
+    assert!(task["result"].is_null(), "{task}");
+    world.wait_for(&slow, "COMPLETED").await;
+    world.wait_until_queues_are_empty().await;
+    assert_eq!(world.inbox.count(), 1);
     world.finish().await;
 }

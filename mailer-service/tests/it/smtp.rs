@@ -1,6 +1,9 @@
 //! The sender against the development inbox: real TLS, real AUTH, many mails at once.
 
-use mailer_service::smtp::{Always, Class, Outgoing, SendError, Sender};
+use mailer_service::{
+    permit::Always,
+    smtp::{Class, Outgoing, SendError, Sender},
+};
 use shared::{
     config::Config,
     kinds::{EmailSend, EmailSent},

@@ -33,7 +33,11 @@ impl World {
     }
 
     pub(crate) async fn without_mailer(name: &str, settings: &[(&str, &str)]) -> Self {
-        let env = TestEnv::new(name).await;
+        Self::within(TestEnv::new(name).await, settings).await
+    }
+
+    /// Without a mailer, on servers that the test has chosen.
+    pub(crate) async fn within(env: TestEnv, settings: &[(&str, &str)]) -> Self {
         let inbox = Inbox::start(InboxOptions::default()).unwrap();
         let smtp = inbox.smtp_addr();
         let port = smtp.port().to_string();

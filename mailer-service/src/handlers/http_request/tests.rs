@@ -15,6 +15,7 @@ fn answer(status: u16, headers: &[(&'static str, &str)], ending: Ending) -> Answ
         body: b"secret body".to_vec(),
         ending,
         redirects: 0,
+        has_acted: false,
         took: Duration::from_millis(5),
     }
 }
@@ -24,6 +25,22 @@ fn judged(json: &str, answer: Answer) -> Result<HttpAnswered, TaskError> {
 }
 
 const POST: &str = r#"{"url":"https://example.com/hook?token=secret"}"#;
+#[test]
+fn what_an_endpoint_answers_after_another_has_acted_is_unclear() {
+    for (json, is_unclear) in [(POST, true), (GET, false)] {
+        let redirected = Answer {
+            has_acted: true,
+            ..answer(503, &[], Ending::Whole)
+        };
+        let error = judged(json, redirected).unwrap_err();
+        assert_eq!(
+            matches!(error, TaskError::Unclear(_)),
+            is_unclear,
+            "{error:?}"
+        );
+    }
+}
+
 const GET: &str = r#"{"url":"https://example.com/hook?token=secret","method":"GET"}"#;
 
 #[test]

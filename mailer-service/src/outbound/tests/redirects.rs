@@ -122,6 +122,9 @@ async fn what_breaks_after_a_redirect_that_followed_an_act_is_unclear() {
         ending(lost),
         ("http_outcome_unknown", Class::UnknownOutcome)
     );
+    endpoint.reply([to(303, "/done"), Reply::status(503)]);
+    let answer = made(&client, &following(&at)).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.has_acted), (503, true));
     // With 307 the endpoint has done nothing.
     endpoint.reply([to(307, "http://gone.example/")]);
     assert_eq!(

@@ -1,8 +1,9 @@
 //! Mails that must be on record before their end can be on its way.
 
 use super::*;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// A permit whose record is made, or refused, when the test says so.
 struct Recorded {

@@ -214,7 +214,7 @@ impl Machine<'_> {
         let deed = deed(&by, "task.reschedule");
         let moved = operate::reschedule(self.connection, TaskId(id), later, &deed).unwrap();
         Done {
-            rescheduled: moved.then_some(id),
+            rescheduled: (moved == operate::Rescheduled::Done).then_some(id),
             ..Done::default()
         }
     }

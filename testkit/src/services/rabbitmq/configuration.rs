@@ -105,11 +105,12 @@ fn private(folder: &Path, ports: &Ports, options: &RabbitMqOptions) -> String {
     lines
 }
 
-/// Quorum queues report on a clock of their own, which `rabbitmq.conf` does not know.
+/// Quorum queues report, and channels look for late acknowledgements, on clocks of their own, which `rabbitmq.conf` does
+/// not know.
 fn advanced(interval: Duration) -> String {
+    let tick = interval.as_millis();
     format!(
-        "[{{rabbit, [{{quorum_tick_interval, {}}}]}}].\n",
-        interval.as_millis()
+        "[{{rabbit, [{{quorum_tick_interval, {tick}}}, {{channel_tick_interval, {tick}}}]}}].\n"
     )
 }
 
