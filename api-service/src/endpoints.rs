@@ -28,7 +28,7 @@ use actix_web::{
     web::{self, ServiceConfig},
 };
 
-/// Everything below here but `/health…`, `/openapi.json` and `/docs` needs a key.
+/// Everything below here but `/health…`, `/openapi.json`, `/asyncapi.json` and `/docs` needs a key.
 pub const BASE: &str = "/api/v1";
 
 /// The API's listener. What is named before the scope is open to everybody.

@@ -4,6 +4,7 @@
 pub mod accepted;
 pub mod app;
 pub mod archive;
+pub mod asyncapi;
 pub mod auth;
 pub mod budget;
 pub mod cli;

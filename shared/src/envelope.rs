@@ -5,8 +5,10 @@ use crate::task::{Lane, TaskId};
 use serde::{Deserialize, Serialize};
 
 /// The JSON body of every message in a task queue, a delay tier or the dead-letter queue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Envelope {
+    /// The task.
+    #[schema(value_type = uuid::Uuid)]
     pub id: TaskId,
     pub kind: String,
     /// The attempt to be made, from 1. A worker claims it only while the row stands at the attempt before.

@@ -1,6 +1,6 @@
-//! `/openapi.json` and `/docs`, the page that renders it.
+//! `/openapi.json` and `/docs`, the page that renders it; `/asyncapi.json`.
 
-use crate::{app::Endpoint, openapi};
+use crate::{app::Endpoint, asyncapi, openapi};
 use actix_web::{
     HttpResponse,
     http::header,
@@ -10,6 +10,9 @@ use actix_web::{
 pub fn configure(app: &mut ServiceConfig) {
     for path in ["/openapi.json", "/api/v1/openapi.json"] {
         app.service(Endpoint::at(path).get(document).build());
+    }
+    for path in ["/asyncapi.json", "/api/v1/asyncapi.json"] {
+        app.service(Endpoint::at(path).get(messages).build());
     }
     for path in ["/docs", "/api/v1/docs", "/"] {
         app.service(Endpoint::at(path).get(page).build());
@@ -21,6 +24,10 @@ pub fn configure(app: &mut ServiceConfig) {
 
 async fn document() -> HttpResponse {
     file("application/json", openapi::json())
+}
+
+async fn messages() -> HttpResponse {
+    file("application/json", asyncapi::json())
 }
 
 async fn page() -> HttpResponse {

@@ -59,6 +59,8 @@ async fn the_open_endpoints_are_few() {
         "/api/v1/health",
         "/openapi.json",
         "/api/v1/openapi.json",
+        "/asyncapi.json",
+        "/api/v1/asyncapi.json",
         "/docs",
         "/docs/docs.js",
         "/problems/internal",

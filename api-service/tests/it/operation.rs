@@ -113,6 +113,43 @@ async fn without_a_database_it_says_so_and_comes_back() {
 }
 
 #[tokio::test]
+async fn messages_are_as_their_document_says() {
+    let api = Api::start("operation_asyncapi").await;
+    let document = api.open(Method::GET, "/asyncapi.json").await.json();
+    assert_eq!(document["asyncapi"], "3.0.0");
+    let id = api.noop().await;
+    let queue = "warren.tasks.work.normal";
+    wait_until(LONG, "the message", async || {
+        api.env.queue_depth(queue).await == 1
+    })
+    .await;
+    let channel = &document["channels"][format!("queue.{queue}")];
+    assert_eq!(channel["address"], queue);
+    let described = &document["components"]["messages"]["task"];
+    let message = api.env.get_messages(queue, 1).await.remove(0);
+    let names = |value: &serde_json::Value| -> Vec<String> {
+        let mut names: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        names
+    };
+    let mut properties = message.properties.clone();
+    let headers = properties.as_object_mut().unwrap().remove("headers");
+    let headers = headers.unwrap();
+    assert_eq!(names(&properties), names(&described["x-properties"]));
+    for name in names(&headers) {
+        assert!(
+            described["headers"]["properties"][&name].is_object(),
+            "{name}"
+        );
+    }
+    assert_eq!(properties["message_id"], id.as_str());
+    let payload: serde_json::Value = serde_json::from_str(&message.payload).unwrap();
+    let schema = &document["components"]["schemas"]["Envelope"];
+    assert_eq!(names(&payload), names(&schema["properties"]));
+    api.finish().await;
+}
+
+#[tokio::test]
 async fn pages_load_nothing_from_elsewhere() {
     let api = Api::start("operation_pages").await;
     for path in ["/docs", "/problems/overloaded"] {
