@@ -10,6 +10,7 @@ pub mod drain;
 pub mod history;
 pub mod lanes;
 pub mod latency;
+pub mod operating;
 pub mod outage;
 pub mod profile;
 pub mod report;
@@ -78,6 +79,8 @@ pub enum Figure {
     Sending,
     /// Starts of high and low tasks in a flood of the other
     Lanes,
+    /// How soon a cancelled task ends and a paused queue rests
+    Operating,
     /// 100,000 scheduled tasks: how late they start
     Scheduled,
     /// A thousand event streams open in one api-service
@@ -143,6 +146,7 @@ impl Bench {
             Figure::Noop => drain::noops(self).await,
             Figure::Sending => accept::while_sending(self).await,
             Figure::Lanes => lanes::measure(self).await,
+            Figure::Operating => operating::measure(self).await,
             Figure::Scheduled => scheduled::measure(self).await,
             Figure::Streams => streams::measure(self).await,
             Figure::History => history::measure(self, self.history).await,
