@@ -4,7 +4,7 @@
 //!
 //! Until its claim, a task that was called up stays in its line, marked; if its caller dies, it is called again.
 
-mod round;
+pub mod round;
 
 use crate::{
     dispatcher::{Common, Event},

@@ -22,7 +22,7 @@ const SHORTEST: Duration = Duration::from_millis(5);
 
 /// When the next round is worth it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub enum Next {
     /// There are no lines.
     Nobody,
     Within(Duration),
@@ -37,7 +37,7 @@ impl Next {
     }
 }
 
-pub(super) struct Round<'a> {
+pub struct Round<'a> {
     policy: &'a Policy,
     /// Queues that take something here, and how much.
     open: Vec<(Queue, usize)>,
@@ -45,7 +45,8 @@ pub(super) struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    pub(super) fn new(policy: &'a Policy, open: Vec<(Queue, usize)>) -> Self {
+    /// `open`: queues that take something here, and how much.
+    pub fn new(policy: &'a Policy, open: Vec<(Queue, usize)>) -> Self {
         Self {
             policy,
             open,
@@ -54,7 +55,7 @@ impl<'a> Round<'a> {
     }
 
     /// Looks at some lines, from the one behind `place` on, and gives those that are called up to `send`.
-    pub(super) fn run(
+    pub fn run(
         mut self,
         connection: &mut PgConnection,
         place: &mut Option<BucketName>,

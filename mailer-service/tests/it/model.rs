@@ -2,8 +2,8 @@
 //! and none is settled twice.
 //!
 //! The statements are the real ones, in a real PostgreSQL. What runs them is a model: workers that die, freeze and go on
-//! under another name, a broker that delivers in any order, twice, or not at all, reapers, reconcilers, and operators
-//! who get in the way. After every step the laws of [`record`] are checked; in the end everything is let run out, and
+//! under another name, a broker that delivers in any order, twice, or not at all, a limit that lets one task run at a time,
+//! reapers, reconcilers, and operators who get in the way. After every step the laws of [`record`] are checked; in the end everything is let run out, and
 //! every task must have come to its end, each of its attempts exactly once.
 //!
 //! `PROPTEST_CASES` sets how many histories are tried; a failure tells its seed, and the shortest history that fails.
@@ -33,6 +33,13 @@ enum Op {
         messages: Vec<At>,
         claim: Answer,
     },
+    /// A worker with room calls up who is next in the lines of the limit.
+    CallUp {
+        worker: At,
+        claim: Answer,
+    },
+    /// Whoever was called up before was so long ago.
+    Forget,
     /// A message comes twice.
     Duplicate(At),
     /// A queue loses a message.
@@ -91,6 +98,7 @@ impl At {
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 struct Order {
     on_worker_lost: OnWorkerLost,
     /// A mail, whose kind says its point of no return; else a kind that does not.
@@ -98,6 +106,8 @@ struct Order {
     max_attempts: u16,
     scheduled: bool,
     expires: bool,
+    /// It counts against the limit, of one at a time.
+    limited: bool,
 }
 
 /// What becomes of a message that is published.
@@ -132,6 +142,8 @@ fn op() -> impl Strategy<Value = Op> {
         14 => prop::collection::vec(fate, 1..5).prop_map(Op::Publish),
         20 => (at(), some(), answer())
             .prop_map(|(worker, messages, claim)| Op::Deliver { worker, messages, claim }),
+        8 => (at(), answer()).prop_map(|(worker, claim)| Op::CallUp { worker, claim }),
+        2 => Just(Op::Forget),
         3 => at().prop_map(Op::Duplicate),
         1 => at().prop_map(Op::Lose),
         1 => Just(Op::Wipe),
@@ -160,13 +172,15 @@ fn order() -> impl Strategy<Value = Order> {
     use OnWorkerLost::{Fail, Hold, Retry};
     let policy = prop_oneof![3 => Just(Retry), 3 => Just(Hold), 1 => Just(Fail)];
     let rarely = || prop::bool::weighted(0.2);
-    (policy, any::<bool>(), 1..4_u16, rarely(), rarely()).prop_map(
-        |(on_worker_lost, mail, max_attempts, scheduled, expires)| Order {
+    let kind = (any::<bool>(), any::<bool>());
+    (policy, kind, 1..4_u16, rarely(), rarely()).prop_map(
+        |(on_worker_lost, (mail, limited), max_attempts, scheduled, expires)| Order {
             on_worker_lost,
             mail,
             max_attempts,
             scheduled,
             expires,
+            limited,
         },
     )
 }

@@ -42,6 +42,9 @@ statement! {
     "SELECT task_id, attempt FROM outbox WHERE exchange <> ?"
 }
 
+/// The name of the limit.
+pub(super) const LIMIT: &str = "tenant";
+
 fn caller() -> Caller {
     Caller {
         key_id: Uuid::nil(),
@@ -80,7 +83,7 @@ impl Machine<'_> {
             time_limits: TimeLimits::default(),
             on_worker_lost: order.on_worker_lost,
             tags: Vec::new(),
-            limit_key: None,
+            limit_key: order.limited.then(|| LIMIT.to_owned()),
             result_ttl_s: None,
             run_at: later.filter(|_| order.scheduled),
             useful_until: later.filter(|_| order.expires),

@@ -2,7 +2,7 @@
 
 use super::{
     Answer, At, Fate, Op,
-    record::{Done, Key, Record, Seen, check_running},
+    record::{Done, Key, Record, Seen, check_limit, check_running},
     workers::Worker,
 };
 use diesel::{PgConnection, RunQueryDsl, connection::SimpleConnection};
@@ -34,7 +34,8 @@ impl<'c> Machine<'c> {
         connection
             .batch_execute(
                 "DELETE FROM tasks; DELETE FROM outbox; DELETE FROM task_attempts;
-                 DELETE FROM workers; DELETE FROM audit_log",
+                 DELETE FROM workers; DELETE FROM audit_log;
+                 DELETE FROM limit_waits; DELETE FROM limit_holds; DELETE FROM limit_buckets",
             )
             .unwrap();
         let mut machine = Self {
@@ -64,6 +65,8 @@ impl<'c> Machine<'c> {
                 messages,
                 claim,
             } => return self.deliver(*worker, messages, *claim),
+            Op::CallUp { worker, claim } => return self.call_up(*worker, *claim),
+            Op::Forget => self.forget(),
             Op::Duplicate(message) => {
                 let place = message.of(self.queue.len());
                 self.queue.extend(place.map(|place| self.queue[place]));
@@ -113,6 +116,7 @@ impl<'c> Machine<'c> {
         let outbox = self.outbox();
         let messages = outbox.iter().chain(&self.queue).copied().collect();
         self.record.check_waiting(&self.now, &messages)?;
+        check_limit(&self.now)?;
         check_running(&self.now, &alive, &self.workers)
     }
 
@@ -175,9 +179,10 @@ impl<'c> Machine<'c> {
             self.take_all(at(frozen))?;
             // By now others have what they run.
             self.wake(frozen)?;
-            while !self.workers[frozen].running.is_empty() {
-                self.finish_one(at(frozen))?;
-            }
+            self.finish(frozen)?;
+            // Nobody is left who was called up and may come still.
+            self.step(&Op::Forget)?;
+            self.work_off_lines(frozen)?;
         }
         self.wake(frozen)?;
         self.record.check_end(&self.now)
@@ -195,12 +200,28 @@ impl<'c> Machine<'c> {
         Ok(())
     }
 
+    /// Has one worker do whatever waits for the limit.
+    fn work_off_lines(&mut self, place: usize) -> Result<(), TestCaseError> {
+        loop {
+            self.step(&Op::CallUp {
+                worker: at(place),
+                claim: Answer::Comes,
+            })?;
+            if self.workers[place].running.is_empty() {
+                return Ok(());
+            }
+            self.finish(place)?;
+        }
+    }
+
     /// Has the first so many workers do and say what they still can.
     fn wake(&mut self, frozen: usize) -> Result<(), TestCaseError> {
-        for place in 0..frozen {
-            while !self.workers[place].running.is_empty() {
-                self.finish_one(at(place))?;
-            }
+        (0..frozen).try_for_each(|place| self.finish(place))
+    }
+
+    fn finish(&mut self, place: usize) -> Result<(), TestCaseError> {
+        while !self.workers[place].running.is_empty() {
+            self.finish_one(at(place))?;
         }
         Ok(())
     }

@@ -19,9 +19,9 @@ type Law = Result<(), TestCaseError>;
 pub(super) type Key = (Uuid, i32);
 
 statement! {
-    struct All -> (SqlUuid, Text, Integer, Nullable<SqlUuid>, Bool, Bool, Bool, Bool) {}
+    struct All -> (SqlUuid, Text, Integer, Nullable<SqlUuid>, Bool, Bool, Bool, Bool, Bool) {}
     "SELECT id, status, attempt, worker_id, finished_at IS NOT NULL, due_at IS NOT NULL, on_worker_lost = 'hold',
-        (point_of_no_return_at IS NOT NULL) = (on_worker_lost = 'hold' AND kind = 'demo.noop')
+        (point_of_no_return_at IS NOT NULL) = (on_worker_lost = 'hold' AND kind = 'demo.noop'), limit_key IS NOT NULL
      FROM tasks ORDER BY id"
 }
 
@@ -41,11 +41,22 @@ pub(super) struct Seen {
     is_to_be_held: bool,
     /// Its point of no return stands as a claim leaves it.
     is_as_claimed: bool,
+    is_limited: bool,
 }
 
 impl Seen {
     pub(super) fn all(connection: &mut PgConnection) -> Vec<Self> {
-        type Row = (Uuid, String, i32, Option<Uuid>, bool, bool, bool, bool);
+        type Row = (
+            Uuid,
+            String,
+            i32,
+            Option<Uuid>,
+            bool,
+            bool,
+            bool,
+            bool,
+            bool,
+        );
         let rows: Vec<Row> = (&All {}).load(connection).unwrap();
         let seen = |(
             id,
@@ -56,6 +67,7 @@ impl Seen {
             is_due_later,
             is_to_be_held,
             is_as_claimed,
+            is_limited,
         ): Row| Self {
             id,
             status: Status::parse(&status).unwrap(),
@@ -65,6 +77,7 @@ impl Seen {
             is_due_later,
             is_to_be_held,
             is_as_claimed,
+            is_limited,
         };
         rows.into_iter().map(seen).collect()
     }
@@ -188,6 +201,14 @@ impl Record {
         prop_assert_eq!(&self.begun, &self.ended, "attempts without an end");
         Ok(())
     }
+}
+
+/// The limit lets one task run at a time, whatever becomes of workers.
+pub(super) fn check_limit(tasks: &[Seen]) -> Law {
+    let is_one = |task: &&Seen| task.is_limited && task.status == Processing;
+    let running: Vec<_> = tasks.iter().filter(is_one).collect();
+    prop_assert!(running.len() <= 1, "over the limit: {running:?}");
+    Ok(())
 }
 
 /// What runs is with its worker, or will be found by a reaper.

@@ -2,25 +2,47 @@
 
 use super::{
     Answer, At,
+    house::LIMIT,
     machine::{Machine, Outcome},
     record::{Done, Key},
 };
 use chrono::Utc;
+use diesel::{RunQueryDsl, sql_query};
 use mailer_service::{
+    gate,
     queries::{
-        claim::{self, Claim},
+        claim::Claim,
         point::PassPoint,
+        wake::Called,
         workers::{self, NewWorker},
     },
     settle::{Ended, Plan},
     task::{Claimed, Failure, TaskError, Verdict},
+    wake::round::Round,
 };
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::value::RawValue;
-use shared::{kinds, task::OnWorkerLost};
+use shared::{
+    kinds,
+    limits::{Allowance, Policy, Rule, Scope},
+    task::{OnWorkerLost, Queue},
+};
 use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
+
+/// One at a time.
+fn policy() -> Policy {
+    let rule = Rule {
+        scope: Scope::Key,
+        name: LIMIT.to_owned(),
+        allowance: Allowance {
+            concurrency: Some(1),
+            ..Allowance::default()
+        },
+    };
+    Policy::new([rule], [], [])
+}
 
 pub(super) struct Worker {
     pub(super) id: Uuid,
@@ -114,9 +136,8 @@ impl Machine<'_> {
 
     /// One statement for all messages; those of what runs here already are adopted.
     pub(super) fn deliver(&mut self, worker: At, messages: &[At], answer: Answer) -> Outcome {
-        let mut done = Done::default();
         let Some(place) = self.living(worker) else {
-            return Ok(done);
+            return Ok(Done::default());
         };
         let mut asked: Vec<Key> = Vec::new();
         for at in messages {
@@ -131,10 +152,52 @@ impl Machine<'_> {
                 asked.push(message);
             }
         }
+        let done = self.claim(place, &asked, answer, true)?;
+        if answer == Answer::Dies {
+            self.queue.extend(asked);
+        }
+        Ok(done)
+    }
+
+    /// Calls up as many as the limit has room for, and claims them.
+    pub(super) fn call_up(&mut self, worker: At, answer: Answer) -> Outcome {
+        let Some(place) = self.living(worker) else {
+            return Ok(Done::default());
+        };
+        let policy = policy();
+        let open = Queue::ALL.iter().map(|queue| (*queue, 8)).collect();
+        let mut called = Vec::new();
+        let send =
+            |some: Vec<Called>| called.extend(some.into_iter().map(|task| (task.id, task.attempt)));
+        Round::new(&policy, open)
+            .run(self.connection, &mut None, send)
+            .unwrap();
+        prop_assert!(called.len() <= 1, "over the limit: {called:?}");
+        self.claim(place, &called, answer, false)
+    }
+
+    /// Whoever was called up was so long ago that it is called again.
+    pub(super) fn forget(&mut self) {
+        let sql = "UPDATE limit_waits SET woken_at = woken_at - interval '1 minute'";
+        sql_query(sql).execute(self.connection).unwrap();
+    }
+
+    /// In one statement.
+    fn claim(
+        &mut self,
+        place: usize,
+        asked: &[Key],
+        answer: Answer,
+        is_delivered: bool,
+    ) -> Outcome {
+        let mut done = Done::default();
         let id = self.workers[place].id;
         let (ids, attempts) = asked.iter().copied().unzip();
         let statement = Claim::new(id, ids, attempts);
-        let claims = claim::run(self.connection, &statement).unwrap();
+        let policy = policy();
+        let claims = gate::claim(self.connection, &statement, &policy)
+            .unwrap()
+            .claims;
         let keys = |claimed: &[Claimed]| -> HashSet<Key> {
             let keys = claimed.iter().map(|task| (task.id.0, task.attempt));
             keys.collect()
@@ -143,12 +206,12 @@ impl Machine<'_> {
         done.expired = claims.expired.iter().map(|id| id.0).collect();
         self.record.begin(&done.claimed)?;
         if answer == Answer::Lost {
-            let again = claim::run(self.connection, &statement).unwrap();
-            prop_assert_eq!(keys(&again.claimed), done.claimed.clone());
+            let again = gate::claim(self.connection, &statement, &policy).unwrap();
+            prop_assert_eq!(keys(&again.claims.claimed), done.claimed.clone());
         }
         let running = claims.claimed.into_iter().map(|task| Running {
             worker: id,
-            delivery: Some((task.id.0, task.attempt)),
+            delivery: is_delivered.then_some((task.id.0, task.attempt)),
             passed: false,
             acted: false,
             refused: false,
@@ -156,8 +219,10 @@ impl Machine<'_> {
         });
         if answer == Answer::Dies {
             drop(running);
-            self.queue.extend(asked);
-            self.crash(worker);
+            self.workers[place].crashed = true;
+            let running = self.workers[place].running.drain(..);
+            let delivered = running.filter_map(|running| running.delivery);
+            self.queue.extend(delivered);
         } else {
             self.workers[place].running.extend(running);
         }

@@ -153,7 +153,8 @@ impl Seen {
                 ..reason(ReasonCode::Lane, detail)
             });
         }
-        if self.room() <= 0 && reasons.is_empty() {
+        // Workers that have just begun have not said how many they have.
+        if self.slots.slots > 0 && self.room() <= 0 && reasons.is_empty() {
             let Slots { slots, workers, .. } = self.slots;
             let detail = format!(
                 "All {slots} slots of the queue {} are taken, at {workers} workers.",
