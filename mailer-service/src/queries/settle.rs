@@ -56,8 +56,10 @@ statement! {
             due_at = CASE WHEN input.in_database AND t.cancel_requested_at IS NULL
                 THEN now() + make_interval(secs => input.delay) END,
             finished_at = CASE WHEN input.finished OR t.cancel_requested_at IS NOT NULL THEN now() END,
-            max_attempts = t.max_attempts + CASE WHEN input.outcome IN ('released', 'parked') THEN 1 ELSE 0 END,
-            forgiven = t.forgiven + CASE WHEN input.outcome IN ('released', 'parked') THEN 1 ELSE 0 END,
+            max_attempts = t.max_attempts
+                + CASE WHEN input.outcome IN ('released', 'parked') AND t.cancel_requested_at IS NULL THEN 1 ELSE 0 END,
+            forgiven = t.forgiven
+                + CASE WHEN input.outcome IN ('released', 'parked') AND t.cancel_requested_at IS NULL THEN 1 ELSE 0 END,
             updated_at = now()
         FROM input
         WHERE t.id = input.id AND t.attempt = input.attempt AND t.status = 'PROCESSING'
