@@ -9,7 +9,7 @@ pub use serve::{Listening, ServeError, serve};
 
 use crate::{
     auth::KeyRing, budget::Budgets, depths::Depths, endpoints, endpoints::health::Probe,
-    intake::Intake, waiters::Waiters, watcher::Watcher,
+    intake::Intake, templates::Templates, waiters::Waiters, watcher::Watcher,
 };
 use actix_web::web::{self, ServiceConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -31,6 +31,7 @@ pub struct AppState {
     pub intake: Intake,
     pub pool: Pool,
     pub keys: KeyRing,
+    pub templates: Templates,
     pub watcher: Watcher,
     pub waiters: Waiters,
     /// Places for event streams.
@@ -79,8 +80,10 @@ impl AppState {
             watcher,
         } = parts;
         let pool = Pool::new(&config.database);
+        let templates = Templates::spawn(pool.clone(), config.template_limits(), stop.clone());
         Ok(Self {
-            defaults: config.accept_defaults()?,
+            defaults: config.accept_defaults(Arc::new(templates.clone()))?,
+            templates,
             keys: KeyRing::spawn(pool.clone(), budgets, stop.clone()),
             waiters: Waiters::new(watcher.clone(), config.http.max_waiting, stop.clone()),
             streams: Arc::new(Semaphore::new(

@@ -14,6 +14,7 @@ pub mod replays;
 mod request;
 mod submit;
 pub mod tasks;
+pub mod templates;
 mod terms;
 pub mod workers;
 
@@ -42,6 +43,7 @@ pub fn configure(app: &mut ServiceConfig) {
                 .wrap(from_fn(require_key))
                 .configure(tasks::configure)
                 .configure(emails::configure)
+                .configure(templates::configure)
                 .configure(dead_letters::configure)
                 .configure(queues::configure)
                 .configure(kinds::configure)

@@ -25,6 +25,7 @@ pub mod replayer;
 mod scheduler;
 pub mod service;
 mod sight;
+pub mod templates;
 pub mod waiters;
 pub mod watcher;
 pub mod web;

@@ -9,7 +9,7 @@ use crate::{
             self,
             events::{OutputEvent, RestartEvent, StateEvent},
         },
-        workers,
+        templates, workers,
     },
     problem::ProblemSchema,
 };
@@ -30,6 +30,15 @@ use utoipa::OpenApi;
     ),
     paths(
         emails::create,
+        templates::list,
+        templates::show,
+        templates::put,
+        templates::delete,
+        templates::publish,
+        templates::trial::preview,
+        templates::trial::send_test,
+        templates::versions,
+        templates::show_version,
         tasks::create::create,
         tasks::list::list,
         tasks::show::show,
@@ -138,6 +147,15 @@ mod tests {
         POST /api/v1/tasks/{id}/retry
         GET /api/v1/tasks/{id}/timeline
         GET /api/v1/tasks/{id}/why
+        GET /api/v1/templates
+        DELETE /api/v1/templates/{name}
+        GET /api/v1/templates/{name}
+        PUT /api/v1/templates/{name}
+        POST /api/v1/templates/{name}/preview
+        POST /api/v1/templates/{name}/publish
+        POST /api/v1/templates/{name}/test
+        GET /api/v1/templates/{name}/versions
+        GET /api/v1/templates/{name}/versions/{version}
         GET /api/v1/workers
         GET /api/v1/workers/{id}
         POST /api/v1/workers/{id}/drain

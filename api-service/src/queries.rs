@@ -17,6 +17,7 @@ pub mod replays;
 pub mod rescue;
 pub mod retention;
 pub mod tasks;
+pub mod templates;
 pub mod timeline;
 pub mod watch;
 pub mod why;

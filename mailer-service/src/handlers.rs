@@ -18,6 +18,7 @@ use crate::{
     setup::SetupError,
     smtp::Sender,
     task::{Claimed, Failure, TaskError},
+    templates::Templates,
 };
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, future::BoxFuture};
@@ -37,14 +38,16 @@ use tokio_util::sync::CancellationToken;
 /// What handlers share.
 pub struct Services {
     pub mail: Sender,
+    pub templates: Templates,
     pub outbound: outbound::Client,
 }
 
 impl Services {
     /// Checks the configuration of each. Connects to nothing.
-    pub fn new(config: &Config) -> Result<Self, SetupError> {
+    pub fn new(config: &Config, templates: Templates) -> Result<Self, SetupError> {
         Ok(Self {
             mail: Sender::new(&config.mail)?,
+            templates,
             outbound: outbound::Client::new(&config.outbound)?,
         })
     }

@@ -22,5 +22,6 @@ pub mod settle;
 pub mod setup;
 pub mod smtp;
 pub mod task;
+pub mod templates;
 mod tls;
 pub mod wake;

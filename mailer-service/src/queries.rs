@@ -9,5 +9,6 @@ pub mod point;
 pub mod policy;
 pub mod rates;
 pub mod settle;
+pub mod templates;
 pub mod wake;
 pub mod workers;

@@ -16,6 +16,7 @@ use crate::{
     registry::Registry,
     settle::{self, Acker, After},
     setup::SetupError,
+    templates::Templates,
     wake::{self, Doors, Signal},
 };
 use end::Parts;
@@ -90,7 +91,8 @@ impl Running {
 /// Starts everything; `stop` begins the orderly end. Waits for neither database nor broker.
 pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartError> {
     telemetry::metrics()?;
-    let services = Services::new(config)?;
+    let (templates, reading) = Templates::spawn(config)?;
+    let services = Services::new(config, templates)?;
     // Ends the loops that support the tasks, after the tasks.
     let finish = CancellationToken::new();
     let (fates, sweeper) = Sweeper::spawn(&config.database, finish.clone())?;
@@ -172,6 +174,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         common,
         settling,
         recording,
+        reading,
         give_up,
         acker,
         close,

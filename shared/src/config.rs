@@ -6,7 +6,13 @@ mod outbound;
 
 pub use outbound::{Outbound, Secrets};
 
-use crate::{address::Mailbox, kinds::AcceptDefaults, outbound::Policy, task::Queue};
+use crate::{
+    address::Mailbox,
+    kinds::AcceptDefaults,
+    outbound::Policy,
+    task::Queue,
+    template::{self, Shelf},
+};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -238,6 +244,8 @@ pub struct Mail {
     pub default_from: String,
     pub helo: String,
     pub message_id_domain: String,
+    pub max_templates: u32,
+    pub max_template_bytes: usize,
     pub relays: BTreeMap<String, Relay>,
 }
 
@@ -419,14 +427,24 @@ impl Config {
     }
 
     /// What accepting a payload needs to know.
-    pub fn accept_defaults(&self) -> Result<AcceptDefaults, ConfigError> {
+    pub fn accept_defaults(
+        &self,
+        templates: Arc<dyn Shelf>,
+    ) -> Result<AcceptDefaults, ConfigError> {
         Ok(AcceptDefaults {
             from: self.default_from()?,
             max_recipients: self.limits.max_recipients,
             max_subject_bytes: self.limits.max_subject_bytes,
             max_headers: self.limits.max_headers,
             outbound: Arc::new(Policy::new(&self.outbound)?),
+            templates,
         })
+    }
+
+    pub fn template_limits(&self) -> template::Limits {
+        template::Limits {
+            max_bytes: self.mail.max_template_bytes,
+        }
     }
 
     pub fn shutdown_grace(&self) -> Duration {

@@ -26,6 +26,7 @@ use crate::{
     fields::{self, FieldError},
     outbound::Policy,
     task::{Limits, Queue},
+    template::Shelf,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::sync::Arc;
@@ -63,6 +64,7 @@ pub struct AcceptDefaults {
     pub max_subject_bytes: usize,
     pub max_headers: usize,
     pub outbound: Arc<Policy>,
+    pub templates: Arc<dyn Shelf>,
 }
 
 /// A kind as data: what is known of it without its payload.
@@ -111,6 +113,9 @@ pub fn to_json<K: Kind>(payload: &K) -> Result<String, Vec<FieldError>> {
 }
 
 #[cfg(test)]
+use crate::template::NothingStored;
+
+#[cfg(test)]
 impl AcceptDefaults {
     pub(crate) fn for_tests() -> Self {
         let config = crate::config::Config::with(&[]).unwrap();
@@ -120,6 +125,7 @@ impl AcceptDefaults {
             max_subject_bytes: 998,
             max_headers: 20,
             outbound: Arc::new(Policy::new(&config.outbound).unwrap()),
+            templates: Arc::new(NothingStored),
         }
     }
 }

@@ -20,5 +20,6 @@ pub mod signals;
 pub mod statement;
 pub mod task;
 pub mod telemetry;
+pub mod template;
 pub mod threads;
 pub mod topology;

@@ -266,5 +266,25 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    templates (name) {
+        name -> Text,
+        description -> Nullable<Text>,
+        published -> Nullable<Integer>,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    template_versions (template, version) {
+        template -> Text,
+        version -> Integer,
+        content -> Json,
+        created_at -> Timestamptz,
+        created_by -> Text,
+        published_at -> Nullable<Timestamptz>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(tasks, outbox, task_attempts, workers);
 diesel::allow_tables_to_appear_in_same_query!(api_keys, api_key_usage);

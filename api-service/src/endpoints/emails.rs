@@ -8,7 +8,7 @@ use crate::{
     auth::{Caller, Submitter},
     endpoints::{
         request::{JsonBody, parse, traceparent},
-        submit::{IdempotencyKey, submit},
+        submit::{IdempotencyKey, refusal, submit},
         tasks::resource::Links,
         terms::{Asked, Terms, Time},
     },
@@ -20,12 +20,14 @@ use actix_web::{
     web::{Data, ServiceConfig},
 };
 use chrono::{DateTime, SubsecRound, Utc};
-use copies::{Mail, copies};
+pub(super) use copies::Mail;
+use copies::copies;
 use serde::{Deserialize, Serialize};
 use shared::{
     address::{EmailAddress, Mailbox},
     kinds::{self, EmailSend, Kind, email_send::one_or_many},
     task::{OnWorkerLost, Status, TaskId},
+    template,
 };
 use std::collections::BTreeMap;
 
@@ -61,10 +63,13 @@ pub struct EmailRequest {
     #[serde(default, with = "one_or_many")]
     #[schema(value_type = Vec<String>)]
     reply_to: Vec<Mailbox>,
-    /// The Subject header, in UTF-8 without line breaks.
-    #[schema(required = true, nullable = false, example = "Your receipt")]
+    /// The Subject header, in UTF-8 without line breaks. Needed, like at least one of `text` and `html`, unless a template
+    /// makes them.
+    #[schema(example = "Your receipt")]
     subject: Option<String>,
-    /// The plain text part. At least one of `text` and `html` is needed.
+    /// Makes subject, text and HTML of a template (`/templates`) and these values, once the mail is sent.
+    template: Option<template::Usage>,
+    /// The plain text part.
     #[schema(example = "Thank you, Ada.")]
     text: Option<String>,
     /// The HTML part.
@@ -185,6 +190,7 @@ fn accept(state: &AppState, body: &[u8]) -> Result<Accepted, Problem> {
         from: asked.from,
         reply_to: asked.reply_to,
         subject: asked.subject,
+        template: asked.template,
         text: asked.text,
         html: asked.html,
         headers: asked.headers,
@@ -199,9 +205,34 @@ fn accept(state: &AppState, body: &[u8]) -> Result<Accepted, Problem> {
         Ok(_) => Err(Problem::fields(errors)),
         Err(mut wrong) => {
             wrong.append(&mut errors);
-            Err(Problem::fields(wrong))
+            Err(refusal(state, wrong))
         }
     }
+}
+
+/// Sends a mail with that tag, and otherwise as if nothing had been said of it.
+pub(super) async fn send(
+    state: &AppState,
+    caller: &Caller,
+    request: &HttpRequest,
+    idempotency: Option<IdempotencyKey>,
+    mail: Mail,
+    tag: &str,
+) -> Result<HttpResponse, Problem> {
+    let now = Utc::now().trunc_subsecs(6);
+    let asked = Asked {
+        tags: vec![tag.to_owned()],
+        ..Asked::default()
+    };
+    let accepted = Accepted {
+        terms: asked.check(&state.config.limits, now, &mut Vec::new()),
+        copies: copies(mail, &state.defaults).map_err(Problem::fields)?,
+        on_worker_lost: OnWorkerLost::Retry,
+        now,
+    };
+    let answer = accepted.answer()?;
+    let tasks = accepted.tasks(caller, traceparent(request).as_deref())?;
+    submit(state, caller, idempotency, tasks, answer).await
 }
 
 impl Accepted {

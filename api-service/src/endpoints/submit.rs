@@ -13,11 +13,22 @@ use actix_web::{
     http::{StatusCode, header},
 };
 use sha2::{Digest, Sha256};
+use shared::fields::FieldError;
 use std::time::Duration;
 use uuid::Uuid;
 
 const HEADER: &str = "idempotency-key";
 const LONGEST: usize = 255;
+
+/// The problem of a request whose fields are wrong; unless it may only be that the templates could not be read yet.
+pub(super) fn refusal(state: &AppState, errors: Vec<FieldError>) -> Problem {
+    let names_template = |error: &FieldError| error.pointer.ends_with("/template/name");
+    if !state.templates.are_known() && errors.iter().any(names_template) {
+        return Problem::new(ProblemType::DatabaseUnavailable)
+            .detail("The templates could not be read yet.");
+    }
+    Problem::fields(errors)
+}
 
 /// An Idempotency-Key and what it stands for.
 #[derive(Debug, Clone)]

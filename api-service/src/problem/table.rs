@@ -63,6 +63,8 @@ problems! {
         "The queues are mail, ai and work."
     KindNotFound = 404 "kind-not-found" "There is no such kind of task"
         "GET /api/v1/kinds lists the kinds."
+    TemplateNotFound = 404 "template-not-found" "There is no such template"
+        "No template has this name, or it has no such version. GET /templates lists them."
     LimitNotFound = 404 "limit-not-found" "There is no such limit"
         "GET /api/v1/limits lists the limits. A limit is about a queue, a kind or a key: /limits/queue/mail, /limits/kind/email.send, /limits/key/tenant:*."
     WorkerNotFound = 404 "worker-not-found" "There is no such worker"

@@ -18,4 +18,5 @@ mod replays;
 mod retention;
 mod support;
 mod tasks;
+mod templates;
 mod why;

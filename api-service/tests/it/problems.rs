@@ -168,13 +168,14 @@ async fn the_whole_table() {
 }
 
 /// Queues, kinds, limits and workers that there are not.
-fn unknown_names(api: &Api) -> [(&'static str, RequestBuilder); 4] {
+fn unknown_names(api: &Api) -> [(&'static str, RequestBuilder); 5] {
     let call = |method, path: &str| api.request(method, &format!("/api/v1/{path}"));
     [
         ("queue-not-found", call(Method::POST, "queues/x/pause")),
         ("kind-not-found", call(Method::POST, "kinds/x/resume")),
         ("limit-not-found", call(Method::DELETE, "limits/key/x")),
         ("worker-not-found", call(Method::GET, "workers/x")),
+        ("template-not-found", call(Method::GET, "templates/x")),
     ]
 }
 

@@ -4,11 +4,21 @@ use super::{Context, Handler, Services};
 use crate::{
     smtp::{Class, Outgoing, SendError},
     task::{Failure, TaskError},
+    templates::NoTemplate,
 };
-use shared::kinds::{EmailSend, EmailSent};
+use shared::{
+    kinds::{EmailSend, EmailSent},
+    template::{Rendered, Usage},
+};
 
 impl Handler for EmailSend {
-    async fn run(self, context: &Context, services: &Services) -> Result<EmailSent, TaskError> {
+    async fn run(mut self, context: &Context, services: &Services) -> Result<EmailSent, TaskError> {
+        if let Some(usage) = self.template.take() {
+            let made = make(&usage, services).await?;
+            self.subject = Some(made.subject);
+            self.text = made.text;
+            self.html = made.html;
+        }
         let outgoing = Outgoing {
             task_id: context.task,
             mail: &self,
@@ -22,6 +32,34 @@ impl Handler for EmailSend {
             .await
             .map_err(|error| verdict(&error))
     }
+}
+
+/// What the door has tried already with the same version and values.
+async fn make(usage: &Usage, services: &Services) -> Result<Rendered, TaskError> {
+    let of = format!(
+        "the template {}{}",
+        usage.name,
+        usage
+            .version
+            .map_or_else(String::new, |version| format!(", version {version},"))
+    );
+    let found = services.templates.get(&usage.name, usage.version).await;
+    let template = found.map_err(|error| match error {
+        NoTemplate::Unavailable => {
+            let text = format!("{of} could not be read");
+            TaskError::Retry(Failure::new("template_unavailable", text))
+        }
+        NoTemplate::Unusable(why) => {
+            let text = format!("{of} can't be used: {why}");
+            TaskError::Fail(Failure::new("template_unusable", text))
+        }
+    })?;
+    // The errors may hold what the caller wrote.
+    let rendered = template.render(usage.locale.as_deref(), &usage.variables);
+    rendered.map_err(|_| {
+        let text = format!("no mail can be made of {of} and these values");
+        TaskError::Fail(Failure::new("template_unusable", text))
+    })
 }
 
 /// The relay's code, enhanced code and words, as far as there are any.

@@ -29,6 +29,7 @@ pub(super) struct Parts {
     pub(super) common: Common,
     pub(super) settling: JoinHandle<()>,
     pub(super) recording: JoinHandle<()>,
+    pub(super) reading: JoinHandle<()>,
     pub(super) give_up: CancellationToken,
     pub(super) acker: Acker,
     pub(super) close: CancellationToken,
@@ -70,6 +71,9 @@ impl Parts {
             let _closed = tokio::time::timeout(Duration::from_secs(5), consumer).await;
         }
         services.close().await;
+        // With the last handle the thread that reads templates ends.
+        drop(services);
+        threads::join(self.reading).await;
         self.beating.cancel();
         self.finish.cancel();
         threads::end_within(Duration::from_secs(5), self.publishing).await;

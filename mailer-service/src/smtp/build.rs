@@ -100,7 +100,7 @@ fn assemble(
     if !mail.reply_to.is_empty() {
         headers.set(header::ReplyTo::from(mailboxes(&mail.reply_to)));
     }
-    headers.insert_raw(text::subject(&mail.subject));
+    headers.insert_raw(text::subject(mail.subject.as_deref().unwrap_or_default()));
     headers.set(header::MessageId::from(format!(
         "<{}>",
         message_id(task_id, mail, options)?

@@ -21,4 +21,5 @@ mod retry;
 mod smtp;
 mod stop;
 mod streams;
+mod templates;
 mod world;

@@ -6,6 +6,7 @@ use crate::{
     backoff::Backoff,
     fields::FieldError,
     task::{Limits, Queue, TaskId},
+    template,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
@@ -37,8 +38,13 @@ pub struct EmailSend {
     #[serde(default, with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub reply_to: Vec<Mailbox>,
-    pub subject: String,
-    /// The plain text part. At least one of `text` and `html` is needed.
+    /// Needed, like at least one of `text` and `html`, unless a template makes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The template that makes subject, text and HTML.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<template::Usage>,
+    /// The plain text part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// The HTML part.
@@ -114,37 +120,13 @@ impl Kind for EmailSend {
                 ),
             );
         }
-        if self.subject.len() > defaults.max_subject_bytes {
-            error(
-                "/subject",
-                format!(
-                    "is longer than {} bytes (limits.max_subject_bytes)",
-                    defaults.max_subject_bytes
-                ),
-            );
-        }
-        if self.subject.chars().any(char::is_control) {
-            error(
-                "/subject",
-                "must not contain control characters such as line breaks".into(),
-            );
-        }
-        for (pointer, part) in [("/text", &self.text), ("/html", &self.html)] {
-            if part.as_ref().is_some_and(|text| text.contains('\0')) {
-                error(pointer, "must not contain NUL".into());
-            }
-        }
-        if self.text.is_none() && self.html.is_none() {
-            error("/text", "text, html or both are needed".into());
-        }
+        self.prepare_texts(defaults, &mut errors);
         if self.headers.len() > defaults.max_headers {
-            error(
-                "/headers",
-                format!(
-                    "has more than {} entries (limits.max_headers)",
-                    defaults.max_headers
-                ),
+            let detail = format!(
+                "has more than {} entries (limits.max_headers)",
+                defaults.max_headers
             );
+            errors.push(FieldError::new("/headers", detail));
         }
         errors.extend(self.headers.iter().filter_map(|(name, value)| {
             let pointer = || format!("/headers/{}", name.replace('~', "~0").replace('/', "~1"));
@@ -157,6 +139,57 @@ impl Kind for EmailSend {
         } else {
             Err(errors)
         }
+    }
+}
+
+impl EmailSend {
+    /// Subject, text and HTML, or the template that makes them.
+    fn prepare_texts(&mut self, defaults: &AcceptDefaults, errors: &mut Vec<FieldError>) {
+        if let Some(usage) = &mut self.template {
+            for (pointer, part) in [
+                ("/subject", &self.subject),
+                ("/text", &self.text),
+                ("/html", &self.html),
+            ] {
+                if part.is_some() {
+                    let detail = "must not be given together with template, which makes it";
+                    errors.push(FieldError::new(pointer, detail));
+                }
+            }
+            match usage.prepare(defaults.templates.as_ref()) {
+                Ok(rendered) => check_subject(&rendered.subject, defaults, errors),
+                Err(wrong) => {
+                    errors.extend(wrong.into_iter().map(|error| error.below("/template")));
+                }
+            }
+            return;
+        }
+        match &self.subject {
+            Some(subject) => check_subject(subject, defaults, errors),
+            None => errors.push(FieldError::new("/subject", "is needed; it may be empty")),
+        }
+        for (pointer, part) in [("/text", &self.text), ("/html", &self.html)] {
+            if part.as_ref().is_some_and(|text| text.contains('\0')) {
+                errors.push(FieldError::new(pointer, "must not contain NUL"));
+            }
+        }
+        if self.text.is_none() && self.html.is_none() {
+            errors.push(FieldError::new("/text", "text, html or both are needed"));
+        }
+    }
+}
+
+fn check_subject(subject: &str, defaults: &AcceptDefaults, errors: &mut Vec<FieldError>) {
+    if subject.len() > defaults.max_subject_bytes {
+        let detail = format!(
+            "is longer than {} bytes (limits.max_subject_bytes)",
+            defaults.max_subject_bytes
+        );
+        errors.push(FieldError::new("/subject", detail));
+    }
+    if subject.chars().any(char::is_control) {
+        let detail = "must not contain control characters such as line breaks";
+        errors.push(FieldError::new("/subject", detail));
     }
 }
 

@@ -5,21 +5,23 @@ use shared::{
     fields::FieldError,
     kinds::{AcceptDefaults, EmailSend, Kind},
     task::TaskId,
+    template,
 };
 use std::collections::{BTreeMap, HashSet};
 
 /// A mail as it was asked for.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Mail {
-    pub(super) to: Vec<Mailbox>,
-    pub(super) cc: Vec<Mailbox>,
-    pub(super) bcc: Vec<Mailbox>,
-    pub(super) from: Option<Mailbox>,
-    pub(super) reply_to: Vec<Mailbox>,
-    pub(super) subject: Option<String>,
-    pub(super) text: Option<String>,
-    pub(super) html: Option<String>,
-    pub(super) headers: BTreeMap<String, String>,
+pub(in crate::endpoints) struct Mail {
+    pub(in crate::endpoints) to: Vec<Mailbox>,
+    pub(in crate::endpoints) cc: Vec<Mailbox>,
+    pub(in crate::endpoints) bcc: Vec<Mailbox>,
+    pub(in crate::endpoints) from: Option<Mailbox>,
+    pub(in crate::endpoints) reply_to: Vec<Mailbox>,
+    pub(in crate::endpoints) subject: Option<String>,
+    pub(in crate::endpoints) template: Option<template::Usage>,
+    pub(in crate::endpoints) text: Option<String>,
+    pub(in crate::endpoints) html: Option<String>,
+    pub(in crate::endpoints) headers: BTreeMap<String, String>,
 }
 
 /// One copy for each recipient, with the id of its task. Errors name the fields of the request.
@@ -29,9 +31,6 @@ pub(super) fn copies(
 ) -> Result<Vec<(TaskId, EmailSend)>, Vec<FieldError>> {
     let mut errors = Vec::new();
     check_number(&mail, defaults, &mut errors);
-    if mail.subject.is_none() {
-        errors.push(FieldError::new("/subject", "is needed; it may be empty"));
-    }
     let is_group = !mail.cc.is_empty() || !mail.bcc.is_empty();
     let recipients = recipients(&mail);
     let mut whole = EmailSend {
@@ -40,7 +39,8 @@ pub(super) fn copies(
         to: mail.to,
         cc: mail.cc,
         reply_to: mail.reply_to,
-        subject: mail.subject.unwrap_or_default(),
+        subject: mail.subject,
+        template: mail.template,
         text: mail.text,
         html: mail.html,
         headers: mail.headers,
@@ -132,6 +132,7 @@ mod tests {
             max_subject_bytes: 998,
             max_headers: 20,
             outbound: std::sync::Arc::default(),
+            templates: std::sync::Arc::new(template::NothingStored),
         }
     }
 

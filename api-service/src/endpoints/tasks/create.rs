@@ -7,7 +7,7 @@ use crate::{
     endpoints::{
         kinds::is_known,
         request::{JsonBody, is_object, parse, traceparent},
-        submit::{IdempotencyKey, submit},
+        submit::{IdempotencyKey, refusal, submit},
         terms::{Asked, Time},
     },
     intake::{Answer, NewTask, TimeLimits},
@@ -144,7 +144,7 @@ fn accept(state: &AppState, caller: &Caller, body: &[u8]) -> Result<NewTask, Pro
         &mut errors,
     );
     if !errors.is_empty() {
-        return Err(Problem::fields(errors));
+        return Err(refusal(state, errors));
     }
     Ok(NewTask {
         id: TaskId::now(),

@@ -14,6 +14,7 @@ fn defaults() -> AcceptDefaults {
         max_subject_bytes: 998,
         max_headers: 20,
         outbound: std::sync::Arc::default(),
+        templates: std::sync::Arc::new(shared::template::NothingStored),
     }
 }
 

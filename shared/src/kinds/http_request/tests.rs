@@ -4,7 +4,11 @@ use crate::{config::Config, fields};
 fn with_defaults(json: &str, settings: &[(&str, &str)]) -> Result<HttpRequest, Vec<FieldError>> {
     let config = Config::with(settings).unwrap();
     let mut request: HttpRequest = fields::parse(json.as_bytes()).map_err(|error| vec![error])?;
-    request.prepare(&config.accept_defaults().unwrap())?;
+    request.prepare(
+        &config
+            .accept_defaults(std::sync::Arc::new(crate::template::NothingStored))
+            .unwrap(),
+    )?;
     Ok(request)
 }
 
