@@ -43,7 +43,8 @@ install: ## Install what is missing to build and run natively (PostgreSQL, Rabbi
 	@deploy/native/install.sh
 
 .PHONY: test
-test: install ## All tests, against a private PostgreSQL and RabbitMQ
+test: ## All tests, against a private PostgreSQL and RabbitMQ
+	@deploy/native/install.sh test
 	cargo build --locked -p testkit --bins
 	cargo test --workspace --locked --no-run
 	$(STACK) exec -- cargo test --workspace --locked

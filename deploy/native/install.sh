@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what Warren needs on this machine and lacks: to build, gcc and make; to run without Docker, PostgreSQL and
 # RabbitMQ. With everything in place it changes nothing and takes no time; the servers it installs are not started,
-# since every run starts private ones of its own. `install.sh faults` adds what only `make faults` needs.
+# since every run starts private ones of its own. `install.sh faults` and `install.sh test` add what only these need.
 set -eu
 
 packages=
@@ -32,6 +32,18 @@ if [ "${1:-}" = faults ]; then
   needs libfaketime "$(any_file /usr/lib/*/faketime/libfaketime.so.1 /usr/lib/faketime/libfaketime.so.1 /usr/lib64/faketime/libfaketime.so.1)" libfaketime
 fi
 
+# The tests have signatures checked by a program that nobody here wrote.
+if [ "${1:-}" = test ]; then
+  has_module() {
+    for python in /usr/bin/python3 python3; do
+      if "$python" -c "import $1" >/dev/null 2>&1; then echo yes; return; fi
+    done
+    echo no
+  }
+  needs dkimpy "$(has_module dkim)" python3-dkim
+  needs pynacl "$(has_module nacl)" python3-nacl
+fi
+
 rust_hint() {
   echo "install.sh: no cargo. Warren is built with Rust 1.89 or later: https://rustup.rs installs it" >&2
   echo "  (curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh), or your system's package rustup." >&2
@@ -48,7 +60,8 @@ if [ -n "$missing" ]; then
     echo "  Fedora:  sudo dnf install gcc make postgresql-server rabbitmq-server" >&2
     echo "  Arch:    sudo pacman -S gcc make postgresql rabbitmq" >&2
     echo "  macOS:   xcode-select --install; brew install postgresql rabbitmq" >&2
-    echo "(libfaketime, for make faults alone, has that name everywhere)" >&2
+    echo "(libfaketime, for make faults alone, has that name everywhere; dkimpy and pynacl, for make test alone," >&2
+    echo "are Python packages: pip install dkimpy pynacl)" >&2
     echo "or use Docker: make run RUNNER=docker" >&2
     [ "$cargo" = yes ] || rust_hint
     exit 1

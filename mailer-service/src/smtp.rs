@@ -33,6 +33,7 @@
 //! | an address needs SMTPUTF8, the relay lacks it | `smtp_smtputf8_unsupported` | `Fail` |
 //! | the right to begin ended while it waited for a connection, or for its record before the mail itself | `smtp_not_begun` | `NotBegun` |
 //! | the payload makes no mail | `mail_not_buildable` | `Fail` |
+//! | the machine could not sign it | `mail_not_signed` | `Retry` |
 //! | time-out, I/O error or an odd reply once the final dot may have left | `smtp_outcome_unknown` | `UnknownOutcome` |
 //!
 //! After a `RetryAfter` on the way in (TLS, AUTH) the relay is left alone for 30 s: further mails get the
@@ -46,6 +47,7 @@
 
 pub mod build;
 mod connection;
+pub mod dkim;
 mod error;
 mod metrics;
 mod offers;
@@ -205,7 +207,11 @@ async fn transmit(
 
 impl From<BuildError> for SendError {
     fn from(error: BuildError) -> Self {
-        Self::new(Class::Fail, code::NOT_BUILDABLE, error.to_string())
+        let (class, code) = match error {
+            BuildError::Unsigned => (Class::Retry, code::NOT_SIGNED),
+            _ => (Class::Fail, code::NOT_BUILDABLE),
+        };
+        Self::new(class, code, error.to_string())
     }
 }
 

@@ -247,6 +247,20 @@ pub struct Mail {
     pub max_templates: u32,
     pub max_template_bytes: usize,
     pub relays: BTreeMap<String, Relay>,
+    #[serde(default)]
+    pub dkim: BTreeMap<String, Dkim>,
+}
+
+/// A key that signs the mails of a domain. Either `key` or `key_file`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dkim {
+    pub domain: String,
+    pub selector: String,
+    #[serde(default)]
+    pub key: SecretString,
+    #[serde(default)]
+    pub key_file: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

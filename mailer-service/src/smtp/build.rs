@@ -7,6 +7,7 @@
 mod form;
 mod text;
 
+use super::dkim::Signers;
 use chrono::{DateTime, Utc};
 use lettre::{
     Address,
@@ -23,6 +24,7 @@ use shared::{
 use std::{
     io::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
 /// What building needs from the configuration.
@@ -30,6 +32,8 @@ use std::{
 pub struct BuildOptions {
     /// `mail.message_id_domain`; the sender's domain when there is none.
     pub message_id_domain: Option<String>,
+    /// Who signs.
+    pub dkim: Arc<Signers>,
 }
 
 /// No mail can be made of this payload; another attempt would find the same.
@@ -43,6 +47,8 @@ pub enum BuildError {
     NoTime,
     #[error("the built mail is not in order: {0}")]
     Form(&'static str),
+    #[error("the mail could not be signed")]
+    Unsigned,
     #[error("the mail could not be built")]
     Panicked,
 }
@@ -61,7 +67,15 @@ pub fn build(
     }))
     .map_err(|_| BuildError::Panicked)??;
     form::check(&built, has_utf8_addresses(mail)).map_err(BuildError::Form)?;
-    Ok(built)
+    let from = mail.from.as_ref().ok_or(BuildError::Missing("sender"))?;
+    let date = dated(task_id, not_before)?.timestamp();
+    let signatures = options.dkim.sign(&from.address, date, &built);
+    let mut signed = signatures.map_err(|_| BuildError::Unsigned)?;
+    if signed.is_empty() {
+        return Ok(built);
+    }
+    signed.extend_from_slice(&built);
+    Ok(signed)
 }
 
 /// The Message-ID without angle brackets; the same for all copies of a group.
@@ -86,9 +100,7 @@ fn assemble(
 ) -> Result<Vec<u8>, BuildError> {
     let from = mail.from.as_ref().ok_or(BuildError::Missing("sender"))?;
     let mut headers = Headers::with_capacity(10 + mail.headers.len());
-    let accepted_at = accepted_at(task_id)?;
-    let sent_at = not_before.map_or(accepted_at, |time| time.max(accepted_at));
-    headers.set(header::Date::new(sent_at.into()));
+    headers.set(header::Date::new(dated(task_id, not_before)?.into()));
     headers.set(header::From::from(mailboxes([from])));
     if mail.to.is_empty() {
         return Err(BuildError::Missing("To address"));
@@ -147,6 +159,12 @@ fn body(task_id: TaskId, mail: &EmailSend) -> Result<Vec<u8>, BuildError> {
         }
         (None, None) => Err(BuildError::Missing("text or HTML part")),
     }
+}
+
+/// When the mail was accepted, or scheduled for.
+fn dated(task_id: TaskId, not_before: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, BuildError> {
+    let accepted_at = accepted_at(task_id)?;
+    Ok(not_before.map_or(accepted_at, |time| time.max(accepted_at)))
 }
 
 /// When the task was accepted, to the second: the id's own time (RFC 9562, 5.7).

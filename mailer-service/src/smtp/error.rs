@@ -21,6 +21,7 @@ pub mod code {
     pub const MESSAGE_TOO_LARGE: &str = "smtp_message_too_large";
     pub const SMTPUTF8_UNSUPPORTED: &str = "smtp_smtputf8_unsupported";
     pub const NOT_BUILDABLE: &str = "mail_not_buildable";
+    pub const NOT_SIGNED: &str = "mail_not_signed";
 }
 
 /// What is to be done about it.

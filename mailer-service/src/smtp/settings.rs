@@ -1,6 +1,6 @@
 //! `[mail]` of the configuration, checked once at start, so that no mail fails for a wrong key.
 
-use super::{build::BuildOptions, tls};
+use super::{build::BuildOptions, dkim::Signers, tls};
 use crate::setup::{SetupError, wrong};
 use lettre::transport::smtp::{authentication::Credentials, extension::ClientId};
 use secrecy::ExposeSecret as _;
@@ -8,7 +8,7 @@ use shared::{
     address::EmailAddress,
     config::{self, TlsMode},
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// One relay, ready to be dialled.
 #[derive(Debug)]
@@ -65,6 +65,7 @@ pub(super) fn build_options(mail: &config::Mail) -> Result<BuildOptions, SetupEr
     };
     Ok(BuildOptions {
         message_id_domain: domain,
+        dkim: Arc::new(Signers::new(&mail.dkim)?),
     })
 }
 

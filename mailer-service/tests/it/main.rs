@@ -6,6 +6,7 @@
 mod broker;
 mod canary;
 mod database;
+mod dkim;
 mod doctor;
 mod http_request;
 mod life;

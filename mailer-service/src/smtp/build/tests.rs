@@ -114,6 +114,7 @@ fn a_group_shares_its_message_id_and_hides_its_bcc() {
     "#);
     let options = BuildOptions {
         message_id_domain: Some("ids.example".into()),
+        ..BuildOptions::default()
     };
     let mail = prepared(json);
     assert_eq!(
