@@ -53,6 +53,7 @@ mod metrics;
 mod offers;
 mod pool;
 mod reply;
+mod route;
 mod settings;
 mod tls;
 mod transaction;
@@ -80,7 +81,7 @@ use tokio::time::Instant;
 
 /// Sends mails through the configured relays; one for the whole process.
 pub struct Sender {
-    /// In the order of their names. The first is used; the others are checked and wait for routing.
+    /// In the order of their names.
     relays: Vec<Arc<Pool>>,
     options: BuildOptions,
 }
@@ -119,11 +120,36 @@ impl Sender {
         outgoing: &Outgoing<'_>,
         deadline: Instant,
     ) -> Result<EmailSent, SendError> {
-        let relay = &self.relays[0];
-        let started = Instant::now();
-        let outcome = self.attempt(relay, outgoing, deadline).await;
-        relay.metrics.mail(&outcome, started.elapsed());
-        outcome
+        let mut said: Option<SendError> = None;
+        // The source of chance must not be held while a mail is sent.
+        let relays = route::order(&self.relays, &mut rand::rng());
+        for relay in relays {
+            let started = Instant::now();
+            let outcome = self.attempt(&relay, outgoing, deadline).await;
+            relay.metrics.mail(&outcome, started.elapsed());
+            match outcome {
+                Err(error) if route::is_about_the_relay(&error) => {
+                    if relay.health.failed(Instant::now()) && self.relays.len() > 1 {
+                        tracing::warn!(
+                            smtp.relay = relay.settings.name,
+                            smtp.code = error.code,
+                            "the relay is asked last for a while, since it lets no mail in"
+                        );
+                    }
+                    said = Some(match said {
+                        Some(before) => route::milder(before, error),
+                        None => error,
+                    });
+                }
+                outcome => {
+                    if outcome.is_ok() {
+                        relay.health.succeeded();
+                    }
+                    return outcome;
+                }
+            }
+        }
+        Err(said.unwrap_or_else(SendError::not_begun))
     }
 
     async fn attempt(

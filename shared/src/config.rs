@@ -277,6 +277,8 @@ pub struct Relay {
     pub password: SecretString,
     #[serde(default)]
     pub ca_file: String,
+    #[serde(default = "relay_defaults::weight")]
+    pub weight: u32,
     #[serde(default = "relay_defaults::connections")]
     pub connections: usize,
     #[serde(default = "relay_defaults::max_mails_per_connection")]
@@ -299,6 +301,9 @@ mod relay_defaults {
     }
     pub(super) const fn tls() -> TlsMode {
         TlsMode::Starttls
+    }
+    pub(super) const fn weight() -> u32 {
+        1
     }
     pub(super) const fn connections() -> usize {
         16

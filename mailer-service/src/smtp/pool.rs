@@ -9,6 +9,7 @@ use super::{
     connection::Connection,
     error::{Class, SendError, code},
     metrics::Metrics,
+    route::Health,
     settings::Settings,
 };
 use std::{
@@ -33,6 +34,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Pool {
     pub(super) settings: Settings,
     pub(super) metrics: Metrics,
+    pub(super) health: Health,
     permits: Arc<Semaphore>,
     /// In the order of their return.
     idle: Mutex<Vec<Idle>>,
@@ -59,6 +61,7 @@ impl Pool {
     pub(super) fn new(settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             metrics: Metrics::new(&settings.name),
+            health: Health::default(),
             permits: Arc::new(Semaphore::new(
                 settings.connections.min(Semaphore::MAX_PERMITS),
             )),

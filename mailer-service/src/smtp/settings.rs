@@ -19,6 +19,8 @@ pub(super) struct Settings {
     pub(super) tls: Tls,
     pub(super) credentials: Option<Credentials>,
     pub(super) helo: ClientId,
+    /// Its chance among the others; 0: only when none of them lets a mail in.
+    pub(super) weight: u32,
     pub(super) connections: usize,
     pub(super) max_mails: u32,
     pub(super) max_idle: Duration,
@@ -110,6 +112,7 @@ impl Settings {
             tls,
             credentials,
             helo,
+            weight: relay.weight,
             connections: relay.connections,
             max_mails: relay.max_mails_per_connection,
             max_idle: Duration::from_secs(relay.max_idle_s),

@@ -30,6 +30,7 @@ fn settings(relay: &Relay) -> Settings {
         tls: Tls::None,
         credentials: None,
         helo: ClientId::Domain("client.example".into()),
+        weight: 1,
         connections: 1,
         max_mails: 100,
         max_idle: LONG,

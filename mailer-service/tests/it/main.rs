@@ -16,6 +16,7 @@ mod long;
 mod model;
 mod operate;
 mod parked;
+mod relays;
 mod rescue;
 mod restart;
 mod retry;
