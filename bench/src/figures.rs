@@ -16,6 +16,7 @@ pub mod profile;
 pub mod report;
 pub mod scheduled;
 pub mod streams;
+pub mod templates;
 
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ pub enum Figure {
     Noop,
     /// Accepting while the worker sends
     Sending,
+    /// Mails made of a template, and signed
+    Templates,
     /// Starts of high and low tasks in a flood of the other
     Lanes,
     /// How soon a cancelled task ends and a paused queue rests
@@ -145,6 +148,7 @@ impl Bench {
             Figure::Drain => drain::mails(self).await,
             Figure::Noop => drain::noops(self).await,
             Figure::Sending => accept::while_sending(self).await,
+            Figure::Templates => templates::measure(self).await,
             Figure::Lanes => lanes::measure(self).await,
             Figure::Operating => operating::measure(self).await,
             Figure::Scheduled => scheduled::measure(self).await,

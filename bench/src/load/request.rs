@@ -13,6 +13,8 @@ pub enum Body {
     HeldMail,
     /// One `demo.noop`.
     Noop,
+    /// A mail made of a template that Warren brings.
+    TemplateMail,
     /// One `demo.stream` of [`STREAM_LINES`].
     Stream,
     /// One `demo.noop` that is due in [`DELAY_S`].
@@ -61,6 +63,9 @@ impl Body {
             return format!(
                 r#"{{"kind":"demo.sleep","payload":{{"seconds":{SLEEP_S}}},"priority":{priority}}}"#
             );
+        }
+        if self == Self::TemplateMail {
+            return r#"{"kind":"email.send","payload":{"to":"bench-000000000000@example.com","template":{"name":"warren.welcome","locale":"en","variables":{"name":"Ada","product":"Shop","url":"https://example.com/start"}}}}"#.to_owned();
         }
         if self == Self::Stream {
             return format!(
