@@ -30,6 +30,7 @@ use utoipa::OpenApi;
     ),
     paths(
         emails::create,
+        emails::batch::create,
         templates::list,
         templates::show,
         templates::put,
@@ -119,6 +120,7 @@ mod tests {
         insta::assert_snapshot!(operations.join("\n"), @"
         GET /api/v1/dead-letters
         POST /api/v1/emails
+        POST /api/v1/emails/batch
         GET /api/v1/health
         GET /api/v1/health/live
         GET /api/v1/health/ready

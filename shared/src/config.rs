@@ -133,6 +133,7 @@ pub struct InputLimits {
     pub max_tag_bytes: usize,
     pub max_attempts: u16,
     pub max_schedule_days: u32,
+    pub max_batch: usize,
     pub max_bulk: usize,
     pub max_replay_rate: u32,
     pub max_time_limit_s: u32,

@@ -1,7 +1,12 @@
 //! `POST /emails`: one mail to its recipients, as one task and one SMTP envelope for each, so that one bad
 //! address sinks nobody else's copy.
 
+mod accepted;
+pub mod batch;
 mod copies;
+
+pub use accepted::{EmailAnswer, RecipientTask};
+pub(super) use copies::Mail;
 
 use crate::{
     app::{AppState, Endpoint},
@@ -9,30 +14,23 @@ use crate::{
     endpoints::{
         request::{JsonBody, parse, traceparent},
         submit::{IdempotencyKey, refusal, submit},
-        tasks::resource::Links,
-        terms::{Asked, Terms, Time},
+        terms::Time,
     },
-    intake::{Answer, NewTask, TimeLimits},
+    intake::Answer,
     problem::{Problem, ProblemSchema},
 };
+use accepted::Accepted;
 use actix_web::{
     HttpRequest, HttpResponse,
     web::{Data, ServiceConfig},
 };
-use chrono::{DateTime, SubsecRound, Utc};
-pub(super) use copies::Mail;
-use copies::copies;
-use serde::{Deserialize, Serialize};
-use shared::{
-    address::{EmailAddress, Mailbox},
-    kinds::{self, EmailSend, Kind, email_send::one_or_many},
-    task::{OnWorkerLost, Status, TaskId},
-    template,
-};
+use serde::Deserialize;
+use shared::{address::Mailbox, kinds::email_send::one_or_many, task::OnWorkerLost, template};
 use std::collections::BTreeMap;
 
 pub fn configure(app: &mut ServiceConfig) {
-    app.service(Endpoint::at("/emails").post(create).build());
+    app.service(Endpoint::at("/emails").post(create).build())
+        .service(Endpoint::at("/emails/batch").post(batch::create).build());
 }
 
 /// A mail to be sent. Addresses are `name@domain` or `Name <name@domain>`; each list may be a single address.
@@ -103,28 +101,6 @@ pub struct EmailRequest {
     on_worker_lost: Option<OnWorkerLost>,
 }
 
-/// The tasks of an accepted mail.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = AcceptedEmail)]
-pub struct EmailAnswer<'a> {
-    /// The first task's id.
-    #[schema(value_type = uuid::Uuid)]
-    id: TaskId,
-    /// One for each recipient: those of `to`, then `cc`, then `bcc`, each address once.
-    tasks: Vec<RecipientTask<'a>>,
-}
-
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = RecipientTask)]
-pub struct RecipientTask<'a> {
-    #[schema(value_type = uuid::Uuid)]
-    id: TaskId,
-    #[schema(value_type = String, example = "ada@example.com")]
-    recipient: &'a EmailAddress,
-    status: Status,
-    links: Links,
-}
-
 /// Accepts a mail.
 #[utoipa::path(
     post,
@@ -151,62 +127,11 @@ pub async fn create(
     body: JsonBody,
 ) -> Result<HttpResponse, Problem> {
     let idempotency = IdempotencyKey::of(&request, &caller, &body)?;
-    let accepted = match accept(&state, &body.0) {
-        Ok(accepted) => accepted,
-        Err(refusal) => return IdempotencyKey::earlier_or(idempotency, &state, refusal).await,
-    };
-    let answer = accepted.answer()?;
-    let tasks = accepted.tasks(&caller, traceparent(&request).as_deref())?;
-    submit(&state, &caller, idempotency, tasks, answer).await
-}
-
-/// A mail that can be sent.
-#[derive(Debug)]
-struct Accepted {
-    copies: Vec<(TaskId, EmailSend)>,
-    terms: Terms,
-    on_worker_lost: OnWorkerLost,
-    now: DateTime<Utc>,
-}
-
-fn accept(state: &AppState, body: &[u8]) -> Result<Accepted, Problem> {
-    let asked = parse::<EmailRequest>(body)?;
-    let now = Utc::now().trunc_subsecs(6);
-    let mut errors = Vec::new();
-    let terms = Asked {
-        priority: asked.priority,
-        run_at: asked.run_at,
-        delay: asked.delay,
-        useful_until: asked.useful_until,
-        tags: asked.tags.unwrap_or_default(),
-        limit_key: asked.limit_key,
-        result_ttl: asked.result_ttl,
-    }
-    .check(&state.config.limits, now, &mut errors);
-    let mail = Mail {
-        to: asked.to,
-        cc: asked.cc,
-        bcc: asked.bcc,
-        from: asked.from,
-        reply_to: asked.reply_to,
-        subject: asked.subject,
-        template: asked.template,
-        text: asked.text,
-        html: asked.html,
-        headers: asked.headers,
-    };
-    match copies(mail, &state.defaults) {
-        Ok(copies) if errors.is_empty() => Ok(Accepted {
-            copies,
-            terms,
-            on_worker_lost: asked.on_worker_lost.unwrap_or(OnWorkerLost::Retry),
-            now,
-        }),
-        Ok(_) => Err(Problem::fields(errors)),
-        Err(mut wrong) => {
-            wrong.append(&mut errors);
-            Err(refusal(state, wrong))
-        }
+    let checked = parse::<EmailRequest>(&body.0)
+        .and_then(|asked| Accepted::of(&state, asked).map_err(|errors| refusal(&state, errors)));
+    match checked {
+        Ok(accepted) => hand_over(&state, &caller, &request, idempotency, accepted).await,
+        Err(refusal) => IdempotencyKey::earlier_or(idempotency, &state, refusal).await,
     }
 }
 
@@ -219,88 +144,26 @@ pub(super) async fn send(
     mail: Mail,
     tag: &str,
 ) -> Result<HttpResponse, Problem> {
-    let now = Utc::now().trunc_subsecs(6);
-    let asked = Asked {
-        tags: vec![tag.to_owned()],
-        ..Asked::default()
-    };
-    let accepted = Accepted {
-        terms: asked.check(&state.config.limits, now, &mut Vec::new()),
-        copies: copies(mail, &state.defaults).map_err(Problem::fields)?,
-        on_worker_lost: OnWorkerLost::Retry,
-        now,
-    };
-    let answer = accepted.answer()?;
-    let tasks = accepted.tasks(caller, traceparent(request).as_deref())?;
-    submit(state, caller, idempotency, tasks, answer).await
+    let accepted = Accepted::plain(state, mail, tag).map_err(Problem::fields)?;
+    hand_over(state, caller, request, idempotency, accepted).await
 }
 
-impl Accepted {
-    fn answer(&self) -> Result<Answer, Problem> {
-        let status = if self.terms.run_at.is_some_and(|run_at| run_at > self.now) {
-            Status::Scheduled
-        } else {
-            Status::Pending
-        };
-        let tasks: Vec<_> = self
-            .copies
-            .iter()
-            .filter_map(|(id, mail)| {
-                Some(RecipientTask {
-                    id: *id,
-                    recipient: mail.recipient.as_ref()?,
-                    status,
-                    links: Links::of(*id),
-                })
-            })
-            .collect();
-        let first = tasks.first().ok_or_else(|| Problem::fields(Vec::new()))?;
-        let location = first.links.this.clone();
-        let body = serde_json::to_string(&EmailAnswer {
-            id: first.id,
-            tasks,
-        });
-        Ok(Answer {
-            status: 202,
-            location: Some(location),
-            body: body.map_err(Problem::internal)?,
-        })
-    }
-
-    fn tasks(self, caller: &Caller, traceparent: Option<&str>) -> Result<Vec<NewTask>, Problem> {
-        let Self {
-            copies,
-            terms,
-            on_worker_lost,
-            now,
-        } = self;
-        let kind = kinds::find(EmailSend::NAME).ok_or_else(|| {
-            Problem::internal(std::io::Error::other(
-                "email.send is not in the list of kinds",
-            ))
-        })?;
-        copies
-            .into_iter()
-            .map(|(id, mail)| {
-                Ok(NewTask {
-                    id,
-                    kind,
-                    queue: kind.queue,
-                    priority: terms.priority,
-                    payload: kinds::to_json(&mail).map_err(Problem::fields)?,
-                    max_attempts: kind.backoff.max_attempts,
-                    time_limits: TimeLimits::default(),
-                    on_worker_lost,
-                    tags: terms.tags.clone(),
-                    limit_key: terms.limit_key.clone(),
-                    result_ttl_s: terms.result_ttl_s,
-                    run_at: terms.run_at,
-                    useful_until: terms.useful_until,
-                    created_at: now,
-                    created_by: caller.key_id,
-                    traceparent: traceparent.map(str::to_owned),
-                })
-            })
-            .collect()
-    }
+async fn hand_over(
+    state: &AppState,
+    caller: &Caller,
+    request: &HttpRequest,
+    idempotency: Option<IdempotencyKey>,
+    accepted: Accepted,
+) -> Result<HttpResponse, Problem> {
+    let shown = accepted
+        .answer()
+        .ok_or_else(|| Problem::fields(Vec::new()))?;
+    let answer = Answer {
+        status: 202,
+        location: Some(shown.location()),
+        body: serde_json::to_string(&shown).map_err(Problem::internal)?,
+    };
+    drop(shown);
+    let tasks = accepted.tasks(caller, traceparent(request).as_deref())?;
+    submit(state, caller, idempotency, tasks, answer).await
 }

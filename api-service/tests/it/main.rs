@@ -5,6 +5,7 @@
 
 mod audit;
 mod auth;
+mod batch;
 mod doctor;
 mod emails;
 mod events;

@@ -1,0 +1,188 @@
+//! A mail that can be sent: its copies, the tasks that they become, and what is answered.
+
+use super::{EmailRequest, Mail, copies::copies};
+use crate::{
+    app::AppState,
+    auth::Caller,
+    endpoints::{
+        tasks::resource::Links,
+        terms::{Asked, Terms},
+    },
+    intake::{NewTask, TimeLimits},
+    problem::Problem,
+};
+use chrono::{DateTime, SubsecRound, Utc};
+use serde::Serialize;
+use shared::{
+    address::EmailAddress,
+    fields::FieldError,
+    kinds::{self, EmailSend, Kind},
+    task::{OnWorkerLost, Status, TaskId},
+};
+
+/// The tasks of an accepted mail.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = AcceptedEmail)]
+pub struct EmailAnswer<'a> {
+    /// The first task's id.
+    #[schema(value_type = uuid::Uuid)]
+    id: TaskId,
+    /// One for each recipient: those of `to`, then `cc`, then `bcc`, each address once.
+    tasks: Vec<RecipientTask<'a>>,
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = RecipientTask)]
+pub struct RecipientTask<'a> {
+    #[schema(value_type = uuid::Uuid)]
+    id: TaskId,
+    #[schema(value_type = String, example = "ada@example.com")]
+    recipient: &'a EmailAddress,
+    status: Status,
+    links: Links,
+}
+
+impl EmailAnswer<'_> {
+    /// Of the first task.
+    pub(super) fn location(&self) -> String {
+        Links::of(self.id).this
+    }
+}
+
+/// A mail that can be sent.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    copies: Vec<(TaskId, EmailSend)>,
+    terms: Terms,
+    on_worker_lost: OnWorkerLost,
+    now: DateTime<Utc>,
+}
+
+impl Accepted {
+    /// Checks everything that was asked for.
+    pub(super) fn of(state: &AppState, asked: EmailRequest) -> Result<Self, Vec<FieldError>> {
+        let now = Utc::now().trunc_subsecs(6);
+        let mut errors = Vec::new();
+        let terms = Asked {
+            priority: asked.priority,
+            run_at: asked.run_at,
+            delay: asked.delay,
+            useful_until: asked.useful_until,
+            tags: asked.tags.unwrap_or_default(),
+            limit_key: asked.limit_key,
+            result_ttl: asked.result_ttl,
+        }
+        .check(&state.config.limits, now, &mut errors);
+        let mail = Mail {
+            to: asked.to,
+            cc: asked.cc,
+            bcc: asked.bcc,
+            from: asked.from,
+            reply_to: asked.reply_to,
+            subject: asked.subject,
+            template: asked.template,
+            text: asked.text,
+            html: asked.html,
+            headers: asked.headers,
+        };
+        match copies(mail, &state.defaults) {
+            Ok(copies) if errors.is_empty() => Ok(Self {
+                copies,
+                terms,
+                on_worker_lost: asked.on_worker_lost.unwrap_or(OnWorkerLost::Retry),
+                now,
+            }),
+            Ok(_) => Err(errors),
+            Err(mut wrong) => {
+                wrong.append(&mut errors);
+                Err(wrong)
+            }
+        }
+    }
+
+    /// A mail with that tag, of which nothing else was said.
+    pub(super) fn plain(state: &AppState, mail: Mail, tag: &str) -> Result<Self, Vec<FieldError>> {
+        let now = Utc::now().trunc_subsecs(6);
+        let asked = Asked {
+            tags: vec![tag.to_owned()],
+            ..Asked::default()
+        };
+        Ok(Self {
+            terms: asked.check(&state.config.limits, now, &mut Vec::new()),
+            copies: copies(mail, &state.defaults)?,
+            on_worker_lost: OnWorkerLost::Retry,
+            now,
+        })
+    }
+
+    pub(super) fn recipients(&self) -> usize {
+        self.copies.len()
+    }
+
+    /// What is answered; none: it has no recipient.
+    pub(super) fn answer(&self) -> Option<EmailAnswer<'_>> {
+        let status = if self.terms.run_at.is_some_and(|run_at| run_at > self.now) {
+            Status::Scheduled
+        } else {
+            Status::Pending
+        };
+        let tasks: Vec<_> = self
+            .copies
+            .iter()
+            .filter_map(|(id, mail)| {
+                Some(RecipientTask {
+                    id: *id,
+                    recipient: mail.recipient.as_ref()?,
+                    status,
+                    links: Links::of(*id),
+                })
+            })
+            .collect();
+        Some(EmailAnswer {
+            id: tasks.first()?.id,
+            tasks,
+        })
+    }
+
+    /// One task for each recipient.
+    pub(super) fn tasks(
+        self,
+        caller: &Caller,
+        traceparent: Option<&str>,
+    ) -> Result<Vec<NewTask>, Problem> {
+        let Self {
+            copies,
+            terms,
+            on_worker_lost,
+            now,
+        } = self;
+        let kind = kinds::find(EmailSend::NAME).ok_or_else(|| {
+            Problem::internal(std::io::Error::other(
+                "email.send is not in the list of kinds",
+            ))
+        })?;
+        copies
+            .into_iter()
+            .map(|(id, mail)| {
+                Ok(NewTask {
+                    id,
+                    kind,
+                    queue: kind.queue,
+                    priority: terms.priority,
+                    payload: kinds::to_json(&mail).map_err(Problem::fields)?,
+                    max_attempts: kind.backoff.max_attempts,
+                    time_limits: TimeLimits::default(),
+                    on_worker_lost,
+                    tags: terms.tags.clone(),
+                    limit_key: terms.limit_key.clone(),
+                    result_ttl_s: terms.result_ttl_s,
+                    run_at: terms.run_at,
+                    useful_until: terms.useful_until,
+                    created_at: now,
+                    created_by: caller.key_id,
+                    traceparent: traceparent.map(str::to_owned),
+                })
+            })
+            .collect()
+    }
+}
