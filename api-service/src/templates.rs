@@ -17,7 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-type Stored = HashMap<String, Published>;
+type Stored = HashMap<String, Entry>;
+
+/// A published version.
+#[derive(Debug, Clone)]
+struct Entry {
+    version: i32,
+    /// None: this version of Warren can't use it, which was said when it was read.
+    template: Option<Arc<Compiled>>,
+}
 
 /// Clones share the templates.
 #[derive(Clone)]
@@ -41,7 +49,11 @@ impl fmt::Debug for Templates {
 impl Shelf for Templates {
     fn stored(&self, name: &str) -> Option<Published> {
         let stored = self.0.stored.read().unwrap_or_else(PoisonError::into_inner);
-        stored.as_ref()?.get(name).cloned()
+        let entry = stored.as_ref()?.get(name)?;
+        Some(Published {
+            version: Some(entry.version),
+            template: Arc::clone(entry.template.as_ref()?),
+        })
     }
 }
 
@@ -97,16 +109,16 @@ impl Templates {
             .run(move |connection| {
                 let mut now = Stored::new();
                 for (name, version) in templates::published(connection)? {
-                    let unchanged = known
-                        .get(&name)
-                        .filter(|one| one.version == Some(version))
-                        .cloned();
-                    let found = match unchanged {
-                        Some(found) => Some(found),
-                        None => templates::version(connection, &name, version)?
-                            .and_then(|row| compiled(&name, version, row.content, limits)),
+                    let unchanged = known.get(&name).filter(|one| one.version == version);
+                    let entry = match unchanged {
+                        Some(entry) => entry.clone(),
+                        None => Entry {
+                            version,
+                            template: templates::version(connection, &name, version)?
+                                .and_then(|row| compiled(&name, version, row.content, limits)),
+                        },
                     };
-                    now.extend(found.map(|found| (name, found)));
+                    now.insert(name, entry);
                 }
                 Ok(now)
             })
@@ -126,7 +138,7 @@ fn compiled(
     version: i32,
     content: serde_json::Value,
     limits: Limits,
-) -> Option<Published> {
+) -> Option<Arc<Compiled>> {
     let made = serde_json::from_value::<Content>(content)
         .map_err(|error| error.to_string())
         .and_then(|content| {
@@ -138,10 +150,7 @@ fn compiled(
             })
         });
     match made {
-        Ok(template) => Some(Published {
-            version: Some(version),
-            template: Arc::new(template),
-        }),
+        Ok(template) => Some(Arc::new(template)),
         Err(detail) => {
             tracing::warn!(
                 template.name = name,

@@ -16,8 +16,9 @@ use std::{
 
 /// Steps that one text may take, so that no loop goes on for ever.
 const FUEL: u64 = 100_000;
-/// Turns through a template whose HTML is kept.
+/// Turns through a template whose HTML is kept, and how long that may be: long lists seldom come twice.
 const KEPT: usize = 64;
+const LONGEST_KEPT: usize = 64 * 1024;
 const LAYOUT: &str = "layout";
 const OWN_LAYOUT: &str = include_str!("layout.html");
 /// Stands in a layout for what it goes around.
@@ -154,6 +155,9 @@ impl Compiled {
             .inline(&whole)
             .map_err(|error| error.to_string())?;
         let html: Arc<str> = html.into();
+        if html.len() > LONGEST_KEPT {
+            return Ok(html);
+        }
         let mut all = kept();
         if all.len() >= KEPT {
             all.clear();

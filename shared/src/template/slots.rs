@@ -5,7 +5,7 @@ use minijinja::{
     Error, ErrorKind, State,
     value::{Object, Value},
 };
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A mark is this, a number and [`END`]: letters and digits, which Markdown, HTML and styles leave alone.
 const BEGIN: &str = "wrnslot";
@@ -18,29 +18,40 @@ pub(super) fn has_mark(text: &str) -> bool {
     text.contains(BEGIN)
 }
 
+/// All values of one mail together, so that a long list and a long text can't make a mail of any size.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
 /// The values of one rendering, in the order in which they were printed.
 #[derive(Debug, Default)]
-pub(super) struct Slots(Mutex<Vec<String>>);
+pub(super) struct Slots(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    texts: Vec<String>,
+    /// Of these, and of those that were taken.
+    bytes: usize,
+}
 
 impl Object for Slots {}
 
 impl Slots {
-    pub(super) fn take(&self) -> Vec<String> {
-        std::mem::take(
-            &mut self
-                .0
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keep(&self, text: String) -> usize {
-        let mut all = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.push(text);
-        all.len() - 1
+    pub(super) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock().texts)
+    }
+
+    fn keep(&self, text: String) -> Result<usize, Error> {
+        let mut kept = self.lock();
+        kept.bytes += text.len();
+        if kept.bytes > MOST_BYTES {
+            let detail = format!("the values would fill more than {MOST_BYTES} bytes");
+            return Err(Error::new(ErrorKind::InvalidOperation, detail));
+        }
+        kept.texts.push(text);
+        Ok(kept.texts.len() - 1)
     }
 }
 
@@ -62,7 +73,7 @@ pub(super) fn print(
         .and_then(|kept| kept.downcast_object_ref::<Slots>());
     let slots = slots
         .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "no rendering is under way"))?;
-    let number = slots.keep(text);
+    let number = slots.keep(text)?;
     write!(out, "{BEGIN}{number}{END}").map_err(Error::from)
 }
 

@@ -191,6 +191,14 @@ fn no_template_runs_for_ever() {
 }
 
 #[test]
+fn a_small_request_makes_no_huge_mail() {
+    let template = with_markdown("{% for one in more %}{{ name }}{% endfor %}", "list");
+    let values = json!({"name": "x".repeat(50_000), "more": vec![0; 1000]});
+    let errors = render(&template, &values).unwrap_err();
+    assert!(errors[0].detail.contains("4194304 bytes"), "{errors:?}");
+}
+
+#[test]
 fn a_template_that_has_examples_is_tried_at_once() {
     let with = |text: &str, example: Value| {
         compiled(json!({
