@@ -9,7 +9,8 @@ pub use serve::{Listening, ServeError, serve};
 
 use crate::{
     auth::KeyRing, budget::Budgets, depths::Depths, endpoints, endpoints::health::Probe,
-    intake::Intake, templates::Templates, waiters::Waiters, watcher::Watcher,
+    intake::Intake, suppressions::Suppressions, templates::Templates, waiters::Waiters,
+    watcher::Watcher,
 };
 use actix_web::web::{self, ServiceConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -32,6 +33,7 @@ pub struct AppState {
     pub pool: Pool,
     pub keys: KeyRing,
     pub templates: Templates,
+    pub suppressions: Suppressions,
     pub watcher: Watcher,
     pub waiters: Waiters,
     /// Places for event streams.
@@ -84,6 +86,7 @@ impl AppState {
         Ok(Self {
             defaults: config.accept_defaults(Arc::new(templates.clone()))?,
             templates,
+            suppressions: Suppressions::spawn(pool.clone(), config.peppers()?, stop.clone()),
             keys: KeyRing::spawn(pool.clone(), budgets, stop.clone()),
             waiters: Waiters::new(watcher.clone(), config.http.max_waiting, stop.clone()),
             streams: Arc::new(Semaphore::new(

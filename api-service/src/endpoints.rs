@@ -1,6 +1,7 @@
 //! The endpoints, a module each: routes, request and response types, handler, tests. An endpoint parses,
 //! makes one call and answers.
 
+pub mod bounces;
 pub mod dead_letters;
 pub mod emails;
 pub mod health;
@@ -13,9 +14,11 @@ pub mod queues;
 pub mod replays;
 mod request;
 mod submit;
+pub mod suppressions;
 pub mod tasks;
 pub mod templates;
 mod terms;
+pub mod unsubscribe;
 pub mod workers;
 
 use crate::{
@@ -29,7 +32,7 @@ use actix_web::{
     web::{self, ServiceConfig},
 };
 
-/// Everything below here but `/health…`, `/openapi.json`, `/asyncapi.json` and `/docs` needs a key.
+/// Everything below here but what is for the recipients of mails, and `/health…`, `/openapi.json`, `/asyncapi.json` and `/docs` needs a key.
 pub const BASE: &str = "/api/v1";
 
 /// The API's listener. What is named before the scope is open to everybody.
@@ -37,6 +40,7 @@ pub fn configure(app: &mut ServiceConfig) {
     app.configure(health::configure)
         .configure(problems::configure)
         .configure(pages::configure)
+        .configure(unsubscribe::configure)
         .service(metrics::endpoint("/metrics").wrap(from_fn(require_key)))
         .service(
             web::scope(BASE)
@@ -44,6 +48,8 @@ pub fn configure(app: &mut ServiceConfig) {
                 .configure(tasks::configure)
                 .configure(emails::configure)
                 .configure(templates::configure)
+                .configure(suppressions::configure)
+                .configure(bounces::configure)
                 .configure(dead_letters::configure)
                 .configure(queues::configure)
                 .configure(kinds::configure)

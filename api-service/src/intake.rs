@@ -6,7 +6,7 @@
 
 mod submission;
 
-pub use submission::{Answer, Idempotency, NewTask, Submission, TimeLimits};
+pub use submission::{Answer, Idempotency, NewTask, Refusal, Submission, TimeLimits};
 
 use crate::{
     accepted::Accepted,
@@ -297,7 +297,7 @@ impl Thread {
     fn publish(&self, stored: &[NewTask]) {
         let rows = stored
             .iter()
-            .filter(|task| task.due_at().is_none())
+            .filter(|task| task.due_at().is_none() && task.refusal.is_none())
             .map(|task| self.message(task))
             .collect();
         self.publisher.offer(rows);

@@ -7,7 +7,9 @@ mod turns;
 
 use crate::{
     archive::{self, Archive, ArchiveError},
-    queries::{audit, budgets, export, load, outbox, policy, replays, retention, workers},
+    queries::{
+        audit, budgets, export, load, outbox, policy, replays, retention, suppressions, workers,
+    },
 };
 use diesel::{PgConnection, QueryResult};
 use shared::{
@@ -59,6 +61,10 @@ fn chores(config: &Config) -> Vec<Chore> {
     let mut chores = vec![
         Chore::rows("expired tasks", |c| retention::expire(c, BATCH)),
         Chore::rows("expired results", |c| retention::expire_results(c, BATCH)),
+        Chore::rows("expired content", |c| retention::expire_content(c, BATCH)),
+        Chore::rows("expired suppressions", |c| {
+            suppressions::forget_expired(c, BATCH)
+        }),
         Chore::rows("old idempotency keys", move |c| {
             retention::forget_keys(c, hours, BATCH)
         }),

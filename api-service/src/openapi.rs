@@ -4,7 +4,8 @@ mod finish;
 
 use crate::{
     endpoints::{
-        dead_letters, emails, health, kinds, limits, metrics, problems, queues, replays,
+        bounces, dead_letters, emails, health, kinds, limits, metrics, problems, queues, replays,
+        suppressions,
         tasks::{
             self,
             events::{OutputEvent, RestartEvent, StateEvent},
@@ -31,6 +32,14 @@ use utoipa::OpenApi;
     paths(
         emails::create,
         emails::batch::create,
+        emails::show::show,
+        bounces::create,
+        suppressions::list,
+        suppressions::create,
+        suppressions::show,
+        suppressions::delete,
+        suppressions::transfer::import,
+        suppressions::transfer::export,
         templates::list,
         templates::show,
         templates::put,
@@ -118,9 +127,11 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(operations.join("\n"), @"
+        POST /api/v1/bounces
         GET /api/v1/dead-letters
         POST /api/v1/emails
         POST /api/v1/emails/batch
+        GET /api/v1/emails/{id}
         GET /api/v1/health
         GET /api/v1/health/live
         GET /api/v1/health/ready
@@ -137,6 +148,12 @@ mod tests {
         GET /api/v1/replays
         GET /api/v1/replays/{id}
         POST /api/v1/replays/{id}/stop
+        GET /api/v1/suppressions
+        POST /api/v1/suppressions
+        GET /api/v1/suppressions/export
+        POST /api/v1/suppressions/import
+        DELETE /api/v1/suppressions/{id}
+        GET /api/v1/suppressions/{id}
         GET /api/v1/tasks
         POST /api/v1/tasks
         POST /api/v1/tasks/cancel

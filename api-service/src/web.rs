@@ -1,6 +1,7 @@
 //! Pages for people, embedded: they load nothing from elsewhere, and may not.
 
 mod docs;
+pub mod person;
 
 pub use docs::configure;
 

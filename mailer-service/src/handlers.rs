@@ -17,6 +17,7 @@ use crate::{
     progress::Board,
     setup::SetupError,
     smtp::Sender,
+    suppressions::Suppressions,
     task::{Claimed, Failure, TaskError},
     templates::Templates,
 };
@@ -39,15 +40,21 @@ use tokio_util::sync::CancellationToken;
 pub struct Services {
     pub mail: Sender,
     pub templates: Templates,
+    pub suppressions: Suppressions,
     pub outbound: outbound::Client,
 }
 
 impl Services {
     /// Checks the configuration of each. Connects to nothing.
-    pub fn new(config: &Config, templates: Templates) -> Result<Self, SetupError> {
+    pub fn new(
+        config: &Config,
+        templates: Templates,
+        suppressions: Suppressions,
+    ) -> Result<Self, SetupError> {
         Ok(Self {
-            mail: Sender::new(&config.mail)?,
+            mail: Sender::new(config)?,
             templates,
+            suppressions,
             outbound: outbound::Client::new(&config.outbound)?,
         })
     }

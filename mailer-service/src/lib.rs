@@ -21,6 +21,7 @@ pub mod service;
 pub mod settle;
 pub mod setup;
 pub mod smtp;
+pub mod suppressions;
 pub mod task;
 pub mod templates;
 mod tls;

@@ -16,13 +16,14 @@ use crate::{
     registry::Registry,
     settle::{self, Acker, After},
     setup::SetupError,
+    suppressions::Suppressions,
     templates::Templates,
     wake::{self, Doors, Signal},
 };
 use end::Parts;
 use shared::{
     broker::LinkState,
-    config::Config,
+    config::{Config, ConfigError},
     db,
     gate::Gate,
     outbox::Sweeper,
@@ -46,6 +47,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Why the service can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error(transparent)]
     Setup(#[from] SetupError),
     #[error(transparent)]
@@ -91,8 +94,7 @@ impl Running {
 /// Starts everything; `stop` begins the orderly end. Waits for neither database nor broker.
 pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartError> {
     telemetry::metrics()?;
-    let (templates, reading) = Templates::spawn(config)?;
-    let services = Services::new(config, templates)?;
+    let (services, reading) = services(config)?;
     // Ends the loops that support the tasks, after the tasks.
     let finish = CancellationToken::new();
     let (fates, sweeper) = Sweeper::spawn(&config.database, finish.clone())?;
@@ -110,6 +112,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     let after = After {
         tally: tally.clone(),
         lines: lines.clone(),
+        suppressed: services.suppressions.filter(),
     };
     let (settle, settling) = settle::spawn(
         config,
@@ -190,6 +193,14 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
     };
     let done = tokio::spawn(parts.run(config.shutdown_grace()));
     Ok(Running { http_addr, done })
+}
+
+/// With the threads that read for them.
+fn services(config: &Config) -> Result<(Services, Vec<JoinHandle<()>>), StartError> {
+    let (templates, reading) = Templates::spawn(config)?;
+    let (suppressions, watching) = Suppressions::spawn(config, config.peppers()?)?;
+    let services = Services::new(config, templates, suppressions)?;
+    Ok((services, vec![reading, watching]))
 }
 
 /// What the threads `control` and `lines` have in their hands.

@@ -6,6 +6,7 @@
 
 mod acker;
 pub mod acks;
+mod bounces;
 mod parked;
 mod steps;
 
@@ -26,7 +27,14 @@ use crate::{
 use chrono::{DateTime, Utc};
 use diesel::{Connection, PgConnection, QueryResult};
 use rand::Rng;
-use shared::{config::Config, db::Session, outbox::OutboxRow, publisher::Publisher, threads};
+use shared::{
+    config::Config,
+    db::Session,
+    outbox::OutboxRow,
+    publisher::Publisher,
+    suppression::{Filter, rows},
+    threads,
+};
 use std::{
     collections::{HashMap, HashSet},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -55,6 +63,8 @@ pub struct After {
     pub tally: Tally,
     /// Told when the end of an attempt has made room under a limit.
     pub lines: Sender<Signal>,
+    /// Learns of addresses that get no more mails.
+    pub suppressed: Filter,
 }
 
 /// What a batch leads to: the statement that writes it, and the messages that this makes true.
@@ -111,6 +121,7 @@ pub fn spawn(
         patience: Duration::from_millis(config.outbox.relay_after_ms.into()),
         most_output: config.output.max_bytes,
         park: Duration::from_secs(config.worker.park_s.into()),
+        hard_bounce_days: config.mail.hard_bounce_days,
         registry,
         publisher,
         acker,
@@ -128,6 +139,8 @@ struct Settler {
     most_output: usize,
     /// How long a task that can't be done here is put aside at first.
     park: Duration,
+    /// For how long an address that does not exist gets no mails.
+    hard_bounce_days: u32,
     registry: Registry,
     publisher: Publisher,
     acker: Acker,
@@ -164,6 +177,7 @@ impl Settler {
     fn settle(&mut self, batch: Vec<Ended>) {
         let begin = Instant::now();
         let most_output = self.most_output;
+        let bounced = bounces::of(&batch, self.hard_bounce_days);
         let plan = Plan::of(
             &batch,
             Utc::now(),
@@ -174,10 +188,10 @@ impl Settler {
         let settled = match self
             .session
             .run_until(&self.give_up, "settling", |connection| {
-                if batch.iter().all(|ended| ended.output.is_empty()) {
+                if batch.iter().all(|ended| ended.output.is_empty()) && bounced.is_empty() {
                     plan.statement.run(connection)
                 } else {
-                    settle_with_output(connection, &batch, &plan.statement, most_output)
+                    settle_with_more(connection, &batch, &plan.statement, most_output, &bounced)
                 }
             }) {
             Some(Ok(settled)) => settled,
@@ -206,6 +220,9 @@ impl Settler {
         } = plan;
         messages.retain(|message| going_on.contains(&message.task_id));
         self.publisher.offer(messages);
+        self.after
+            .suppressed
+            .add(bounced.iter().map(|new| new.address.as_str()));
         self.after(&batch, &steps);
         let mut deliveries = Vec::with_capacity(batch.len());
         for (ended, step) in batch.iter().zip(&steps) {
@@ -257,12 +274,14 @@ impl Settler {
     }
 }
 
-/// Whoever sees an outcome finds the last output before it: both are one transaction.
-fn settle_with_output(
+/// Whoever sees an outcome finds what belongs to it: the last output before it, and the address that gets no more mails
+/// for it. It is one transaction.
+fn settle_with_more(
     connection: &mut PgConnection,
     batch: &[Ended],
     statement: &Settle,
     most_output: usize,
+    bounced: &[rows::New],
 ) -> QueryResult<HashMap<(Uuid, i32), bool>> {
     let mut output = StoreLast::default();
     let mut room = MakeRoom::default();
@@ -276,6 +295,9 @@ fn settle_with_output(
     connection.transaction(|connection| {
         output.run(connection)?;
         room.run(connection, most_output)?;
+        if !bounced.is_empty() {
+            rows::add(connection, bounced)?;
+        }
         statement.run(connection)
     })
 }

@@ -64,6 +64,7 @@ pub use self::error::{Class, SendError, code};
 use self::{
     build::{BuildError, BuildOptions},
     pool::{Lease, Pool},
+    settings::ReturnPath,
     transaction::{After, Envelope},
 };
 use crate::{
@@ -72,7 +73,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use shared::{
-    config,
+    config::Config,
     kinds::{EmailSend, EmailSent},
     task::TaskId,
 };
@@ -84,6 +85,8 @@ pub struct Sender {
     /// In the order of their names.
     relays: Vec<Arc<Pool>>,
     options: BuildOptions,
+    /// Where bounces go; none: to the sender.
+    return_path: Option<ReturnPath>,
 }
 
 /// One mail of one task.
@@ -100,14 +103,16 @@ pub struct Outgoing<'a> {
 
 impl Sender {
     /// Checks the configuration: names, credentials, certificate authorities. Connects to nothing.
-    pub fn new(mail: &config::Mail) -> Result<Self, SetupError> {
+    pub fn new(config: &Config) -> Result<Self, SetupError> {
+        let mail = &config.mail;
         let relays: Vec<_> = settings::relays(mail)?.into_iter().map(Pool::new).collect();
         if relays.is_empty() {
             return Err(wrong("mail.relays", "must hold at least one relay"));
         }
         Ok(Self {
             relays,
-            options: settings::build_options(mail)?,
+            options: settings::build_options(config)?,
+            return_path: settings::return_path(config)?,
         })
     }
 
@@ -166,12 +171,11 @@ impl Sender {
         } = *outgoing;
         let message_id = build::message_id(task_id, mail, &self.options)?;
         let message = build::build(task_id, mail, not_before, &self.options)?;
+        let from = mail.from.as_ref().ok_or(BuildError::Missing("sender"))?;
+        let own = self.return_path.as_ref();
+        let own = own.and_then(|path| path.of(task_id));
         let envelope = Envelope {
-            from: &mail
-                .from
-                .as_ref()
-                .ok_or(BuildError::Missing("sender"))?
-                .address,
+            from: own.as_ref().unwrap_or(&from.address),
             to: mail
                 .recipient
                 .as_ref()

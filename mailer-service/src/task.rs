@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use shared::{
+    address::EmailAddress,
     kinds,
     outbox::Subject,
     task::{Lane, Limits, OnWorkerLost, Queue, TaskId},
@@ -70,6 +71,8 @@ pub struct Failure {
     /// Stable, for machines, e.g. `smtp_permanent`.
     pub code: &'static str,
     pub message: String,
+    /// There is no such mailbox: no more mails go there.
+    pub hard_bounce: Option<Box<EmailAddress>>,
 }
 
 impl Failure {
@@ -77,6 +80,7 @@ impl Failure {
         Self {
             code,
             message: message.into(),
+            hard_bounce: None,
         }
     }
 }
@@ -90,6 +94,8 @@ pub enum TaskError {
     RetryAfter(Duration, Failure),
     /// No attempt will succeed.
     Fail(Failure),
+    /// It must not be done: CANCELLED, and no dead letter.
+    Decline(Failure),
     /// The work may have been done or not; nobody can tell. Tried again, unless the task asks to be held.
     Unclear(Failure),
     /// The context was cancelled before anything was done: given back as it was.

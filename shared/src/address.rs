@@ -55,6 +55,11 @@ impl EmailAddress {
         &self.text
     }
 
+    /// The form by which two addresses are the same mailbox for all we know: in lower case.
+    pub fn canonical(&self) -> String {
+        self.text.to_lowercase()
+    }
+
     pub fn local(&self) -> &str {
         &self.text[..self.at]
     }

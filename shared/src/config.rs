@@ -2,20 +2,26 @@
 //! variables `WARREN__SECTION__KEY`. The documented defaults are the defaults, since they are this file.
 
 mod list;
+mod mail;
 mod outbound;
 
+pub use mail::{Categories, CategoryPolicy, Dkim, Mail, Relay, TlsMode};
 pub use outbound::{Outbound, Secrets};
 
 use crate::{
-    address::Mailbox,
+    address::{EmailAddress, Mailbox},
+    category::Category,
     kinds::AcceptDefaults,
     outbound::Policy,
+    pepper::Peppers,
+    return_path,
     task::Queue,
     template::{self, Shelf},
 };
 use secrecy::SecretString;
 use serde::Deserialize;
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use url::Url;
 
 /// Room for any character, and for some of them in each write.
 const SMALLEST_BUFFER: usize = 64;
@@ -40,6 +46,13 @@ pub struct Config {
     pub worker: Worker,
     pub mail: Mail,
     pub outbound: Outbound,
+    pub secrets: SecretKeys,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretKeys {
+    pub peppers: SecretString,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -96,6 +109,7 @@ pub struct Http {
     pub max_streams: usize,
     pub stream_heartbeat_s: u64,
     pub max_page: u32,
+    pub public_url: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -239,101 +253,6 @@ impl WorkerQueue {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mail {
-    pub default_from: String,
-    pub helo: String,
-    pub message_id_domain: String,
-    pub max_templates: u32,
-    pub max_template_bytes: usize,
-    pub relays: BTreeMap<String, Relay>,
-    #[serde(default)]
-    pub dkim: BTreeMap<String, Dkim>,
-}
-
-/// A key that signs the mails of a domain. Either `key` or `key_file`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dkim {
-    pub domain: String,
-    pub selector: String,
-    #[serde(default)]
-    pub key: SecretString,
-    #[serde(default)]
-    pub key_file: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Relay {
-    pub host: String,
-    #[serde(default = "relay_defaults::port")]
-    pub port: u16,
-    #[serde(default = "relay_defaults::tls")]
-    pub tls: TlsMode,
-    #[serde(default)]
-    pub username: String,
-    #[serde(default)]
-    pub password: SecretString,
-    #[serde(default)]
-    pub ca_file: String,
-    #[serde(default = "relay_defaults::weight")]
-    pub weight: u32,
-    #[serde(default = "relay_defaults::connections")]
-    pub connections: usize,
-    #[serde(default = "relay_defaults::max_mails_per_connection")]
-    pub max_mails_per_connection: u32,
-    #[serde(default = "relay_defaults::max_idle_s")]
-    pub max_idle_s: u64,
-    #[serde(default = "relay_defaults::connect_timeout_s")]
-    pub connect_timeout_s: u64,
-    #[serde(default = "relay_defaults::command_timeout_s")]
-    pub command_timeout_s: u64,
-    #[serde(default = "relay_defaults::data_timeout_s")]
-    pub data_timeout_s: u64,
-}
-
-/// For relays other than `default`, which has its values in `config.default.toml`; the same ones.
-mod relay_defaults {
-    use super::TlsMode;
-    pub(super) const fn port() -> u16 {
-        25
-    }
-    pub(super) const fn tls() -> TlsMode {
-        TlsMode::Starttls
-    }
-    pub(super) const fn weight() -> u32 {
-        1
-    }
-    pub(super) const fn connections() -> usize {
-        16
-    }
-    pub(super) const fn max_mails_per_connection() -> u32 {
-        1000
-    }
-    pub(super) const fn max_idle_s() -> u64 {
-        30
-    }
-    pub(super) const fn connect_timeout_s() -> u64 {
-        10
-    }
-    pub(super) const fn command_timeout_s() -> u64 {
-        60
-    }
-    pub(super) const fn data_timeout_s() -> u64 {
-        120
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TlsMode {
-    None,
-    Starttls,
-    Implicit,
-}
-
 /// The configuration can't be used; says which key and why.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -386,6 +305,16 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let value = |key, detail: &str| Err(ConfigError::value(key, detail));
         self.default_from()?;
+        self.peppers()?;
+        self.public_url()?;
+        self.return_path()?;
+        let categories = &self.mail.categories;
+        if Category::ALL
+            .into_iter()
+            .any(|one| categories.priority(one) > 9)
+        {
+            return value("mail.categories.*.priority", "must be 0 to 9");
+        }
         Policy::new(&self.outbound)?;
         if self.mail.relays.is_empty() {
             return value("mail.relays", "must hold at least one relay");
@@ -397,6 +326,9 @@ impl Config {
             .any(|relay| relay.connections == 0)
         {
             return value("mail.relays.*.connections", "must be 1 or more");
+        }
+        if !(1..=1000).contains(&self.limits.max_recipients) {
+            return value("limits.max_recipients", "must be 1 to 1000");
         }
         if self.accept.max_batch == 0 || self.accept.queue_capacity == 0 {
             return value("accept", "max_batch and queue_capacity must be 1 or more");
@@ -446,6 +378,52 @@ impl Config {
         }
     }
 
+    /// The secrets by which codes and links are made.
+    pub fn peppers(&self) -> Result<Peppers, ConfigError> {
+        Peppers::parse(&self.secrets.peppers)
+            .map_err(|error| ConfigError::value("secrets.peppers", error.to_string()))
+    }
+
+    /// Where people reach this API, without a slash at its end; none: they don't.
+    pub fn public_url(&self) -> Result<Option<String>, ConfigError> {
+        let text = self.http.public_url.trim_end_matches('/');
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let is_usable = Url::parse(text).is_ok_and(|url| {
+            matches!(url.scheme(), "https" | "http")
+                && url.has_host()
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
+        });
+        if is_usable && text.is_ascii() && text.len() <= 200 {
+            Ok(Some(text.to_owned()))
+        } else {
+            let detail = "must be like https://mail.example.com, at most 200 bytes";
+            Err(ConfigError::value("http.public_url", detail))
+        }
+    }
+
+    /// The address that bounces go to, to which each mail adds its own mark; none: they go to the sender.
+    pub fn return_path(&self) -> Result<Option<EmailAddress>, ConfigError> {
+        const KEY: &str = "mail.return_path";
+        if self.mail.return_path.is_empty() {
+            return Ok(None);
+        }
+        let address = EmailAddress::parse(&self.mail.return_path)
+            .map_err(|error| ConfigError::value(KEY, error.to_string()))?;
+        if address.local().len() > return_path::LONGEST_LOCAL {
+            let detail =
+                "must have at most 10 characters before the @, since each mail adds to them";
+            return Err(ConfigError::value(KEY, detail));
+        }
+        if self.peppers()?.first().is_none() {
+            return Err(ConfigError::value(KEY, "needs secrets.peppers"));
+        }
+        Ok(Some(address))
+    }
+
     /// What accepting a payload needs to know.
     pub fn accept_defaults(
         &self,
@@ -457,6 +435,9 @@ impl Config {
             max_subject_bytes: self.limits.max_subject_bytes,
             max_headers: self.limits.max_headers,
             outbound: Arc::new(Policy::new(&self.outbound)?),
+            max_metadata: self.mail.max_metadata,
+            can_unsubscribe: self.public_url()?.is_some() && self.peppers()?.first().is_some(),
+            categories: self.mail.categories.clone(),
             templates,
         })
     }

@@ -23,6 +23,7 @@ pub use http_request::{HttpAnswered, HttpRequest};
 use crate::{
     address::Mailbox,
     backoff::Backoff,
+    config::Categories,
     fields::{self, FieldError},
     outbound::Policy,
     task::{Limits, Queue},
@@ -54,6 +55,28 @@ pub trait Kind: Serialize + DeserializeOwned + Send + 'static {
 
     /// Checks the payload at the door and fills in what configuration supplies.
     fn prepare(&mut self, defaults: &AcceptDefaults) -> Result<(), Vec<FieldError>>;
+
+    /// What a prepared payload asks of its task.
+    fn terms(&self, _defaults: &AcceptDefaults) -> PayloadTerms {
+        PayloadTerms::default()
+    }
+}
+
+/// What a payload asks of its task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PayloadTerms {
+    /// Of a task that names none; none: the usual one.
+    pub priority: Option<u8>,
+    /// Seconds after the task's end until the payload's content is removed; none: with the task.
+    pub content_ttl_s: Option<i32>,
+}
+
+/// A payload that was accepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// In the form that is stored.
+    pub json: String,
+    pub terms: PayloadTerms,
 }
 
 /// What accepting a payload needs from the configuration.
@@ -63,6 +86,10 @@ pub struct AcceptDefaults {
     pub max_recipients: usize,
     pub max_subject_bytes: usize,
     pub max_headers: usize,
+    pub max_metadata: usize,
+    /// There are links to unsubscribe, so mails that need one can be sent.
+    pub can_unsubscribe: bool,
+    pub categories: Categories,
     pub outbound: Arc<Policy>,
     pub templates: Arc<dyn Shelf>,
 }
@@ -76,8 +103,8 @@ pub struct KindInfo {
     pub backoff: Backoff,
     pub demo: bool,
     pub marks_point: bool,
-    /// Parses and prepares a payload; returns it in the form that is stored.
-    pub accept: fn(&[u8], &AcceptDefaults) -> Result<String, Vec<FieldError>>,
+    /// Parses and prepares a payload.
+    pub accept: fn(&[u8], &AcceptDefaults) -> Result<Accepted, Vec<FieldError>>,
 }
 
 macro_rules! registry {
@@ -101,10 +128,13 @@ pub fn find(name: &str) -> Option<&'static KindInfo> {
     KINDS.iter().find(|kind| kind.name == name)
 }
 
-fn accept<K: Kind>(json: &[u8], defaults: &AcceptDefaults) -> Result<String, Vec<FieldError>> {
+fn accept<K: Kind>(json: &[u8], defaults: &AcceptDefaults) -> Result<Accepted, Vec<FieldError>> {
     let mut payload: K = fields::parse(json).map_err(|error| vec![error])?;
     payload.prepare(defaults)?;
-    to_json(&payload)
+    Ok(Accepted {
+        json: to_json(&payload)?,
+        terms: payload.terms(defaults),
+    })
 }
 
 /// The stored form of a payload.
@@ -124,6 +154,9 @@ impl AcceptDefaults {
             max_recipients: 50,
             max_subject_bytes: 998,
             max_headers: 20,
+            max_metadata: 20,
+            can_unsubscribe: false,
+            categories: config.mail.categories.clone(),
             outbound: Arc::new(Policy::new(&config.outbound).unwrap()),
             templates: Arc::new(NothingStored),
         }

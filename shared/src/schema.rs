@@ -1,5 +1,5 @@
 //! The tables as diesel sees them; `migrations/` says what they mean. diesel is built for 32 columns, so those of `tasks`
-//! that only statements in SQL touch (`result_ttl_s`, `point_of_no_return_at`) are left out.
+//! that only statements in SQL touch (`result_ttl_s`, `point_of_no_return_at`, `content_ttl_s`) are left out.
 
 diesel::table! {
     tasks (id) {
@@ -283,6 +283,32 @@ diesel::table! {
         created_at -> Timestamptz,
         created_by -> Text,
         published_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    suppressions (id) {
+        id -> Uuid,
+        address -> Text,
+        category -> Text,
+        purpose -> Text,
+        reason -> Text,
+        detail -> Nullable<Text>,
+        task_id -> Nullable<Uuid>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
+        created_by -> Text,
+    }
+}
+
+diesel::table! {
+    email_events (task_id, event, code) {
+        task_id -> Uuid,
+        event -> Text,
+        code -> Text,
+        detail -> Nullable<Text>,
+        at -> Timestamptz,
     }
 }
 

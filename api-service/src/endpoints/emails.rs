@@ -4,6 +4,8 @@
 mod accepted;
 pub mod batch;
 mod copies;
+pub mod outcome;
+pub mod show;
 
 pub use accepted::{EmailAnswer, RecipientTask};
 pub(super) use copies::Mail;
@@ -25,12 +27,16 @@ use actix_web::{
     web::{Data, ServiceConfig},
 };
 use serde::Deserialize;
-use shared::{address::Mailbox, kinds::email_send::one_or_many, task::OnWorkerLost, template};
+use shared::{
+    address::Mailbox, category::Category, kinds::email_send::one_or_many, task::OnWorkerLost,
+    template,
+};
 use std::collections::BTreeMap;
 
 pub fn configure(app: &mut ServiceConfig) {
     app.service(Endpoint::at("/emails").post(create).build())
-        .service(Endpoint::at("/emails/batch").post(batch::create).build());
+        .service(Endpoint::at("/emails/batch").post(batch::create).build())
+        .service(Endpoint::at("/emails/{id}").get(show::show).build());
 }
 
 /// A mail to be sent. Addresses are `name@domain` or `Name <name@domain>`; each list may be a single address.
@@ -75,6 +81,13 @@ pub struct EmailRequest {
     /// Further headers, e.g. `{"X-Campaign": "spring"}`.
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    /// What the mail is for: `transactional` when left out; `security` for codes and links to log in, whose content is
+    /// removed once the mail has ended; `marketing` for what can be unsubscribed from.
+    #[serde(default)]
+    category: Category,
+    /// Your own notes about the mail: at most 20 names of 1 to 64 bytes with texts of at most 500.
+    #[serde(default)]
+    metadata: BTreeMap<String, String>,
     /// Short texts to find the tasks by.
     tags: Option<Vec<String>>,
     /// Whose shared limits the mails count against, e.g. `tenant:acme`; see `PUT /limits`.
@@ -83,7 +96,7 @@ pub struct EmailRequest {
     /// Seconds after a mail's end until its result is removed; when left out, as `retention.result_hours` says, or with it.
     #[schema(minimum = 0)]
     result_ttl: Option<i64>,
-    /// 0 (lowest) to 9 (highest); 5 when left out.
+    /// 0 (lowest) to 9 (highest); when left out, that of its category: 5, 8 for `security`, 2 for `marketing`.
     #[schema(minimum = 0, maximum = 9)]
     priority: Option<i64>,
     /// Not sent before then (RFC 3339 with any offset).
@@ -130,7 +143,10 @@ pub async fn create(
     let checked = parse::<EmailRequest>(&body.0)
         .and_then(|asked| Accepted::of(&state, asked).map_err(|errors| refusal(&state, errors)));
     match checked {
-        Ok(accepted) => hand_over(&state, &caller, &request, idempotency, accepted).await,
+        Ok(accepted) => {
+            let accepted = accepted.without_suppressed(&state).await;
+            hand_over(&state, &caller, &request, idempotency, accepted).await
+        }
         Err(refusal) => IdempotencyKey::earlier_or(idempotency, &state, refusal).await,
     }
 }
@@ -145,6 +161,7 @@ pub(super) async fn send(
     tag: &str,
 ) -> Result<HttpResponse, Problem> {
     let accepted = Accepted::plain(state, mail, tag).map_err(Problem::fields)?;
+    let accepted = accepted.without_suppressed(state).await;
     hand_over(state, caller, request, idempotency, accepted).await
 }
 

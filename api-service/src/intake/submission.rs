@@ -49,6 +49,13 @@ impl TimeLimits {
     }
 }
 
+/// Why a task is not to be done: an error code and a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: &'static str,
+    pub message: &'static str,
+}
+
 /// A task as it will be stored.
 #[derive(Debug, Clone)]
 pub struct NewTask {
@@ -58,6 +65,10 @@ pub struct NewTask {
     pub priority: Priority,
     /// The payload in its stored form, from [`KindInfo::accept`].
     pub payload: String,
+    /// Seconds from its end until its content is removed; none: with the task.
+    pub content_ttl_s: Option<i32>,
+    /// It ends at once, CANCELLED, and nobody does it.
+    pub refusal: Option<Refusal>,
     pub max_attempts: u16,
     pub time_limits: TimeLimits,
     pub on_worker_lost: OnWorkerLost,
@@ -77,11 +88,14 @@ pub struct NewTask {
 impl NewTask {
     /// When the task becomes due, if that is not now.
     pub fn due_at(&self) -> Option<DateTime<Utc>> {
-        self.run_at.filter(|run_at| *run_at > self.created_at)
+        let run_at = self.run_at.filter(|run_at| *run_at > self.created_at);
+        run_at.filter(|_| self.refusal.is_none())
     }
 
     pub fn status(&self) -> Status {
-        if self.due_at().is_some() {
+        if self.refusal.is_some() {
+            Status::Cancelled
+        } else if self.due_at().is_some() {
             Status::Scheduled
         } else {
             Status::Pending

@@ -47,6 +47,10 @@ statement! {
         traceparent: Array<Nullable<Text>> = Vec<Option<String>>,
         limit_key: Array<Nullable<Text>> = Vec<Option<String>>,
         result_ttl_s: Array<Nullable<Integer>> = Vec<Option<i32>>,
+        content_ttl_s: Array<Nullable<Integer>> = Vec<Option<i32>>,
+        // Of a task that ends at once.
+        error_code: Array<Nullable<Text>> = Vec<Option<&'static str>>,
+        error_message: Array<Nullable<Text>> = Vec<Option<&'static str>>,
         lane: Array<Text> = Vec<&'static str>,
         routing_key: Array<Text> = Vec<String>,
         exchange: Text = String,
@@ -58,21 +62,24 @@ statement! {
         ON CONFLICT DO NOTHING
         RETURNING request_id
     ), input AS (
-        SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS input (
+        SELECT * FROM unnest(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS input (
             id, request_id, kind, queue, priority, status, payload, max_attempts, soft_limit_s, hard_limit_s, on_worker_lost, tags,
-            run_at, due_at, useful_until, created_at, created_by, traceparent, limit_key, result_ttl_s, lane, routing_key)
+            run_at, due_at, useful_until, created_at, created_by, traceparent, limit_key, result_ttl_s,
+            content_ttl_s, error_code, error_message, lane, routing_key)
         WHERE request_id IS NULL OR request_id IN (SELECT request_id FROM keys)
     ), stored AS (
         INSERT INTO tasks (id, kind, queue, priority, status, payload, max_attempts, soft_limit_s, hard_limit_s, on_worker_lost, tags,
-            run_at, due_at, useful_until, created_at, updated_at, created_by, traceparent, limit_key, result_ttl_s)
+            run_at, due_at, useful_until, created_at, updated_at, created_by, traceparent, limit_key, result_ttl_s,
+            content_ttl_s, error_code, error_message, finished_at)
         SELECT id, kind, queue, priority, status, payload::json, max_attempts, soft_limit_s, hard_limit_s, on_worker_lost, tags::text[],
-            run_at, due_at, useful_until, created_at, created_at, created_by, traceparent, limit_key, result_ttl_s
+            run_at, due_at, useful_until, created_at, created_at, created_by, traceparent, limit_key, result_ttl_s,
+            content_ttl_s, error_code, error_message, CASE WHEN error_code IS NOT NULL THEN now() END
         FROM input
     ), published AS (
         INSERT INTO outbox (id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
         SELECT id, id, 1, kind, lane, ?, routing_key, traceparent,
             now() + make_interval(secs => ?)
-        FROM input WHERE due_at IS NULL
+        FROM input WHERE due_at IS NULL AND error_code IS NULL
     )
     SELECT request_id FROM keys"
 }
@@ -123,6 +130,11 @@ impl Accept {
                 all.traceparent.push(task.traceparent.clone());
                 all.limit_key.push(task.limit_key.clone());
                 all.result_ttl_s.push(task.result_ttl_s.or(result_ttl_s));
+                all.content_ttl_s.push(task.content_ttl_s);
+                all.error_code
+                    .push(task.refusal.map(|refusal| refusal.code));
+                all.error_message
+                    .push(task.refusal.map(|refusal| refusal.message));
                 all.lane.push(task.priority.lane().as_str());
                 all.routing_key
                     .push(topology::routing_key(task.queue, task.priority.lane()));

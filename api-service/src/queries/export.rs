@@ -89,6 +89,8 @@ fn write(
             DELETE FROM task_attempts USING batch WHERE task_attempts.task_id = batch.id RETURNING task_attempts.*
          ), output AS (
             DELETE FROM task_output USING batch WHERE task_output.task_id = batch.id
+         ), events AS (
+            DELETE FROM email_events USING batch WHERE email_events.task_id = batch.id
          ), gone AS (
             DELETE FROM tasks USING batch WHERE tasks.id = batch.id RETURNING tasks.*
          )

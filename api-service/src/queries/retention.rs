@@ -34,6 +34,8 @@ pub fn delete_finished(connection: &mut PgConnection, days: u32, limit: u32) -> 
             DELETE FROM task_attempts USING old WHERE task_attempts.task_id = old.id
          ), output AS (
             DELETE FROM task_output USING old WHERE task_output.task_id = old.id
+         ), events AS (
+            DELETE FROM email_events USING old WHERE email_events.task_id = old.id
          )
          DELETE FROM tasks USING old WHERE tasks.id = old.id",
     )
@@ -59,6 +61,23 @@ pub fn expire(connection: &mut PgConnection, limit: i64) -> QueryResult<usize> {
             SELECT id FROM tasks
             WHERE finished_at IS NULL AND status IN ('SCHEDULED', 'PENDING', 'RETRYING') AND useful_until < now()
             ORDER BY useful_until LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<BigInt, _>(limit)
+    .execute(connection)
+}
+
+/// Removes the content of mails whose time is over, and notes that in the sign of `content_ttl_s`. The condition is that of
+/// the index `tasks_content_expiry`.
+pub fn expire_content(connection: &mut PgConnection, limit: i64) -> QueryResult<usize> {
+    diesel::sql_query(
+        "WITH old AS (
+            SELECT id FROM tasks
+            WHERE content_ttl_s >= 0 AND finished_at IS NOT NULL
+                AND (finished_at AT TIME ZONE 'UTC') + content_ttl_s * interval '1 second' <= now() AT TIME ZONE 'UTC'
+            ORDER BY (finished_at AT TIME ZONE 'UTC') + content_ttl_s * interval '1 second'
+            LIMIT $1 FOR UPDATE SKIP LOCKED
+         )
+         UPDATE tasks SET payload = without_content(payload), content_ttl_s = ~content_ttl_s FROM old WHERE tasks.id = old.id",
     )
     .bind::<BigInt, _>(limit)
     .execute(connection)

@@ -18,6 +18,7 @@ mod problems;
 mod replays;
 mod retention;
 mod support;
+mod suppressions;
 mod tasks;
 mod templates;
 mod why;

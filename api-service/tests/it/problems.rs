@@ -65,6 +65,10 @@ fn requests(api: &Api, id: &str, reader: &str) -> Vec<(&'static str, RequestBuil
             "invalid-parameters",
             get(&format!("/api/v1/tasks/{id}?wait=x")),
         ),
+        (
+            "suppression-not-found",
+            get(&format!("/api/v1/suppressions/{id}")),
+        ),
         ("invalid-header", keyed(api, "two words", 5)),
         (
             "missing-api-key",

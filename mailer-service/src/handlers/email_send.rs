@@ -3,16 +3,30 @@
 use super::{Context, Handler, Services};
 use crate::{
     smtp::{Class, Outgoing, SendError},
+    suppressions::Unavailable,
     task::{Failure, TaskError},
     templates::NoTemplate,
 };
 use shared::{
+    address::EmailAddress,
     kinds::{EmailSend, EmailSent},
+    suppression::{About, SUPPRESSED},
     template::{Rendered, Usage},
 };
 
 impl Handler for EmailSend {
     async fn run(mut self, context: &Context, services: &Services) -> Result<EmailSent, TaskError> {
+        if self.content_removed {
+            let text = "the content was removed when the mail had ended; send a new one";
+            return Err(TaskError::Fail(Failure::new("content_removed", text)));
+        }
+        if let Some(recipient) = &self.recipient {
+            let about = About {
+                category: self.category,
+                purpose: None,
+            };
+            check_suppressions(recipient, about, services).await?;
+        }
         if let Some(usage) = self.template.take() {
             let made = make(&usage, services).await?;
             self.subject = Some(made.subject);
@@ -30,7 +44,29 @@ impl Handler for EmailSend {
             .mail
             .send(&outgoing, context.deadline)
             .await
-            .map_err(|error| verdict(&error))
+            .map_err(|error| verdict(&error, self.recipient.as_ref()))
+    }
+}
+
+/// Somebody who has been suppressed since the mail was accepted gets it no more.
+pub(super) async fn check_suppressions(
+    recipient: &EmailAddress,
+    about: About<'_>,
+    services: &Services,
+) -> Result<(), TaskError> {
+    match services.suppressions.why(recipient, about).await {
+        Ok(None) => Ok(()),
+        Ok(Some(reason)) => {
+            let text = format!("the recipient gets no such mails ({reason}); nothing was sent");
+            Err(TaskError::Decline(Failure::new(SUPPRESSED, text)))
+        }
+        Err(Unavailable) => {
+            let text = "whether the recipient gets such mails could not be looked up";
+            Err(TaskError::Retry(Failure::new(
+                "suppressions_unavailable",
+                text,
+            )))
+        }
     }
 }
 
@@ -73,8 +109,18 @@ fn describe(error: &SendError) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-fn verdict(error: &SendError) -> TaskError {
-    let failure = Failure::new(error.code, describe(error));
+/// There is no such mailbox, or it is no more (RFC 3463, 3.2). Everything else may pass, or is about the mail or us.
+const HARD_BOUNCES: [&str; 3] = ["5.1.1", "5.1.10", "5.2.1"];
+
+pub(super) fn verdict(error: &SendError, recipient: Option<&EmailAddress>) -> TaskError {
+    let mut failure = Failure::new(error.code, describe(error));
+    let is_hard = error
+        .enhanced
+        .as_deref()
+        .is_some_and(|code| HARD_BOUNCES.contains(&code));
+    if is_hard && error.class == Class::Fail {
+        failure.hard_bounce = recipient.cloned().map(Box::new);
+    }
     match error.class {
         Class::Retry => TaskError::Retry(failure),
         // The relay may have the mail. Another attempt sends the same bytes under the same Message-ID, so

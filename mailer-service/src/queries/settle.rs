@@ -46,6 +46,11 @@ statement! {
             status = CASE WHEN t.cancel_requested_at IS NOT NULL AND input.status IN ('PENDING', 'RETRYING', 'FAILED')
                 THEN 'CANCELLED' ELSE input.status END,
             result = input.result::json,
+            -- The content of what must not be kept goes with its end.
+            payload = CASE WHEN t.content_ttl_s = 0 AND (input.finished OR t.cancel_requested_at IS NOT NULL)
+                THEN without_content(t.payload) ELSE t.payload END,
+            content_ttl_s = CASE WHEN t.content_ttl_s = 0 AND (input.finished OR t.cancel_requested_at IS NOT NULL)
+                THEN -1 ELSE t.content_ttl_s END,
             progress = CASE WHEN input.status <> 'COMPLETED' THEN t.progress END,
             -- What was given back keeps the error of the attempt before.
             error_code = CASE WHEN input.outcome = 'released' THEN COALESCE(input.error_code, t.error_code)

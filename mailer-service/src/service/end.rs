@@ -29,7 +29,8 @@ pub(super) struct Parts {
     pub(super) common: Common,
     pub(super) settling: JoinHandle<()>,
     pub(super) recording: JoinHandle<()>,
-    pub(super) reading: JoinHandle<()>,
+    /// What reads templates and suppressions.
+    pub(super) reading: Vec<JoinHandle<()>>,
     pub(super) give_up: CancellationToken,
     pub(super) acker: Acker,
     pub(super) close: CancellationToken,
@@ -73,7 +74,9 @@ impl Parts {
         services.close().await;
         // With the last handle the thread that reads templates ends.
         drop(services);
-        threads::join(self.reading).await;
+        for thread in self.reading {
+            threads::join(thread).await;
+        }
         self.beating.cancel();
         self.finish.cancel();
         threads::end_within(Duration::from_secs(5), self.publishing).await;

@@ -73,6 +73,10 @@ pub(super) fn next<'a>(ended: &'a Ended, park: Duration, rng: &mut impl Rng) -> 
             },
         },
         Verdict::Failed(TaskError::Fail(failure)) => failed(failure),
+        Verdict::Failed(TaskError::Decline(failure)) => Step {
+            status: Status::Cancelled,
+            ..failed(failure)
+        },
         Verdict::Failed(TaskError::Park(failure)) => Step {
             outcome: Some(PARKED),
             ..retrying(failure, Delay::Until(park_again(task, park, rng)))
@@ -197,6 +201,13 @@ impl Step<'_> {
             return;
         }
         let Some(failure) = self.failure else { return };
+        if self.status == Status::Cancelled {
+            tracing::info!(
+                task.id = %task.id, task.kind = %task.kind, task.attempt = task.attempt, error.code = failure.code,
+                "task not done: {}", failure.message
+            );
+            return;
+        }
         if self.outcome == Some(PARKED) {
             parked::log(task, failure);
         } else if self.status == Status::Pending {

@@ -18,8 +18,11 @@ use lettre::{
 };
 use shared::{
     address,
+    category::Category,
     kinds::{EmailSend, email_send::check_header},
+    pepper::Peppers,
     task::TaskId,
+    unsubscribe::{self, Unsubscription},
 };
 use std::{
     io::Write as _,
@@ -34,6 +37,9 @@ pub struct BuildOptions {
     pub message_id_domain: Option<String>,
     /// Who signs.
     pub dkim: Arc<Signers>,
+    /// For links to unsubscribe.
+    pub public_url: Option<String>,
+    pub peppers: Peppers,
 }
 
 /// No mail can be made of this payload; another attempt would find the same.
@@ -126,6 +132,9 @@ fn assemble(
             .map_err(|_| BuildError::Header("the name is not usable"))?;
         headers.insert_raw(text::header(name, value));
     }
+    if mail.category == Category::Marketing {
+        unsubscribing(task_id, mail, options, &mut headers)?;
+    }
     headers.set(header::MIME_VERSION_1_0);
 
     let body = body(task_id, mail)?;
@@ -133,6 +142,42 @@ fn assemble(
     write!(built, "{headers}").map_err(|_| BuildError::Panicked)?;
     built.extend_from_slice(&body);
     Ok(built)
+}
+
+/// One click is enough (RFC 8058): the link takes a POST without a login.
+fn unsubscribing(
+    task_id: TaskId,
+    mail: &EmailSend,
+    options: &BuildOptions,
+    headers: &mut Headers,
+) -> Result<(), BuildError> {
+    const NONE: BuildError = BuildError::Missing(
+        "link to unsubscribe, for which this worker lacks http.public_url or secrets.peppers",
+    );
+    let unsubscription = Unsubscription {
+        address: mail
+            .recipient
+            .clone()
+            .ok_or(BuildError::Missing("recipient"))?,
+        category: mail.category,
+        task: task_id,
+    };
+    let url = options.public_url.as_deref().ok_or(NONE)?;
+    let token = unsubscription.token(&options.peppers).ok_or(NONE)?;
+    // A folded URL is no URL for some; the line stays below 998 octets by the limits of address and URL.
+    let link = format!("<{url}{}{token}>", unsubscribe::PATH);
+    for (name, value) in [
+        ("List-Unsubscribe", link),
+        ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".into()),
+    ] {
+        let name = HeaderName::new_from_ascii_str(name);
+        headers.insert_raw(HeaderValue::dangerous_new_pre_encoded(
+            name,
+            value.clone(),
+            value,
+        ));
+    }
+    Ok(())
 }
 
 /// The MIME part with its own headers.

@@ -6,7 +6,10 @@ use lettre::transport::smtp::{authentication::Credentials, extension::ClientId};
 use secrecy::ExposeSecret as _;
 use shared::{
     address::EmailAddress,
-    config::{self, TlsMode},
+    config::{self, Config, ConfigError, TlsMode},
+    pepper::Peppers,
+    return_path,
+    task::TaskId,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -55,7 +58,8 @@ pub(super) fn relays(mail: &config::Mail) -> Result<Vec<Settings>, SetupError> {
         .collect()
 }
 
-pub(super) fn build_options(mail: &config::Mail) -> Result<BuildOptions, SetupError> {
+pub(super) fn build_options(config: &Config) -> Result<BuildOptions, SetupError> {
+    let mail = &config.mail;
     let domain = match mail.message_id_domain.as_str() {
         "" => None,
         domain => {
@@ -68,7 +72,35 @@ pub(super) fn build_options(mail: &config::Mail) -> Result<BuildOptions, SetupEr
     Ok(BuildOptions {
         message_id_domain: domain,
         dkim: Arc::new(Signers::new(&mail.dkim)?),
+        public_url: config.public_url().map_err(unusable)?,
+        peppers: config.peppers().map_err(unusable)?,
     })
+}
+
+/// The address that bounces go to, to which each mail adds its mark.
+#[derive(Debug)]
+pub(super) struct ReturnPath {
+    base: EmailAddress,
+    peppers: Peppers,
+}
+
+impl ReturnPath {
+    pub(super) fn of(&self, task: TaskId) -> Option<EmailAddress> {
+        return_path::address(&self.base, task, &self.peppers)
+    }
+}
+
+pub(super) fn return_path(config: &Config) -> Result<Option<ReturnPath>, SetupError> {
+    let base = config.return_path().map_err(unusable)?;
+    let peppers = config.peppers().map_err(unusable)?;
+    Ok(base.map(|base| ReturnPath { base, peppers }))
+}
+
+fn unusable(error: ConfigError) -> SetupError {
+    match error {
+        ConfigError::Value { key, detail } => wrong(key, detail),
+        ConfigError::Read(error) => wrong("", "can't be read").caused_by(error),
+    }
 }
 
 impl Settings {
@@ -171,11 +203,10 @@ fn helo(configured: &str) -> Result<ClientId, SetupError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shared::config::Config;
 
     fn refused(overrides: &[(&str, &str)]) -> String {
-        let mail = Config::with(overrides).unwrap().mail;
-        match (relays(&mail), build_options(&mail)) {
+        let config = Config::with(overrides).unwrap();
+        match (relays(&config.mail), build_options(&config)) {
             (Err(error), _) | (_, Err(error)) => error.to_string(),
             other => panic!("accepted: {other:?}"),
         }

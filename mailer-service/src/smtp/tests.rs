@@ -46,6 +46,7 @@ fn sender(settings: Settings) -> Sender {
     Sender {
         relays: vec![Pool::new(settings)],
         options: BuildOptions::default(),
+        return_path: None,
     }
 }
 

@@ -15,6 +15,7 @@ mod lines;
 mod long;
 mod model;
 mod operate;
+mod outcomes;
 mod parked;
 mod relays;
 mod rescue;

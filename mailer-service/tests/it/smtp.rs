@@ -51,7 +51,7 @@ impl Relay {
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
             .collect();
-        Sender::new(&Config::with(&overrides).unwrap().mail).unwrap()
+        Sender::new(&Config::with(&overrides).unwrap()).unwrap()
     }
 }
 

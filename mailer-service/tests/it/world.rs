@@ -32,6 +32,37 @@ impl World {
         world
     }
 
+    /// Likewise, with these settings.
+    pub(crate) async fn started(name: &str, settings: &[(&str, &str)]) -> Self {
+        let mut world = Self::without_mailer(name, settings).await;
+        world.start_mailer();
+        world
+    }
+
+    /// A request without a key, to a path from the root.
+    pub(crate) async fn open(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let root = self.url.trim_end_matches("/api/v1");
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let request = self.http.request(method, format!("{root}{path}"));
+        let request = request
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(body.to_owned());
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// A body of another type than JSON; the answer must be 200.
+    pub(crate) async fn post_raw(&self, path: &str, content_type: &str, body: String) -> Value {
+        let request = self.http.post(format!("{}{path}", self.url));
+        let request = request
+            .bearer_auth(&self.key)
+            .header("content-type", content_type)
+            .body(body);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.json().await.unwrap()
+    }
+
     pub(crate) async fn without_mailer(name: &str, settings: &[(&str, &str)]) -> Self {
         Self::within(TestEnv::new(name).await, settings).await
     }

@@ -1,9 +1,10 @@
 //! `email.send`: one mail to one envelope recipient.
 
-use super::{AcceptDefaults, Kind};
+use super::{AcceptDefaults, Kind, PayloadTerms};
 use crate::{
     address::{EmailAddress, Mailbox},
     backoff::Backoff,
+    category::Category,
     fields::FieldError,
     task::{Limits, Queue, TaskId},
     template,
@@ -53,6 +54,16 @@ pub struct EmailSend {
     /// Further headers, e.g. `{"X-Campaign": "spring"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// What the mail is for; `transactional` when left out.
+    #[serde(default, skip_serializing_if = "Category::is_default")]
+    pub category: Category,
+    /// The caller's own notes about the mail, which nobody else sees.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// The content was removed after the mail had ended; such a mail can't be sent again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(read_only)]
+    pub content_removed: bool,
     /// The task the Message-ID is derived from; set for all copies of one group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = "uuid")]
@@ -121,6 +132,7 @@ impl Kind for EmailSend {
             );
         }
         self.prepare_texts(defaults, &mut errors);
+        self.prepare_category(defaults, &mut errors);
         if self.headers.len() > defaults.max_headers {
             let detail = format!(
                 "has more than {} entries (limits.max_headers)",
@@ -140,9 +152,70 @@ impl Kind for EmailSend {
             Err(errors)
         }
     }
+
+    fn terms(&self, defaults: &AcceptDefaults) -> PayloadTerms {
+        PayloadTerms {
+            priority: Some(defaults.categories.priority(self.category)),
+            content_ttl_s: defaults.categories.content_ttl_s(self.category),
+        }
+    }
 }
 
+const LONGEST_METADATA_NAME: usize = 64;
+const LONGEST_METADATA: usize = 500;
+
 impl EmailSend {
+    /// What is left once the mail's content is removed.
+    #[must_use]
+    pub fn without_content(self) -> Self {
+        Self {
+            subject: None,
+            text: None,
+            html: None,
+            template: None,
+            headers: BTreeMap::new(),
+            content_removed: true,
+            ..self
+        }
+    }
+
+    fn prepare_category(&self, defaults: &AcceptDefaults, errors: &mut Vec<FieldError>) {
+        if self.category == Category::Marketing && !defaults.can_unsubscribe {
+            let detail = "mails of this category carry a link to unsubscribe, for which http.public_url and secrets.peppers must be configured";
+            errors.push(FieldError::new("/category", detail));
+        }
+        if self.category == Category::Marketing {
+            let own = self.headers.keys().filter(|name| {
+                let name = name.to_ascii_lowercase();
+                name == "list-unsubscribe" || name == "list-unsubscribe-post"
+            });
+            errors.extend(own.map(|name| {
+                let detail = "mails of the category marketing have Warren's own";
+                FieldError::new(format!("/headers/{name}"), detail)
+            }));
+        }
+        if self.content_removed {
+            let detail = "is set by Warren itself";
+            errors.push(FieldError::new("/content_removed", detail));
+        }
+        if self.metadata.len() > defaults.max_metadata {
+            let detail = format!(
+                "has more than {} entries (mail.max_metadata)",
+                defaults.max_metadata
+            );
+            errors.push(FieldError::new("/metadata", detail));
+        }
+        let is_wrong = |(name, value): &(&String, &String)| {
+            !(1..=LONGEST_METADATA_NAME).contains(&name.len())
+                || value.len() > LONGEST_METADATA
+                || [name, value].iter().any(|text| text.contains('\0'))
+        };
+        if self.metadata.iter().any(|entry| is_wrong(&entry)) {
+            let detail = "names must have 1 to 64 bytes, values at most 500, without NUL";
+            errors.push(FieldError::new("/metadata", detail));
+        }
+    }
+
     /// Subject, text and HTML, or the template that makes them.
     fn prepare_texts(&mut self, defaults: &AcceptDefaults, errors: &mut Vec<FieldError>) {
         if let Some(usage) = &mut self.template {
@@ -279,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_wire_form_is_frozen() {
-        let wire = r#"{"recipient":"ada@example.com","from":"Shop <shop@example.com>","to":["Ada <ada@example.com>"],"cc":["bob@example.com"],"reply_to":["help@example.com"],"subject":"Hi","text":"t","html":"<p>h</p>","headers":{"X-A":"b"},"message_id":"01890000-0000-7000-8000-000000000001"}"#;
+        let wire = r#"{"recipient":"ada@example.com","from":"Shop <shop@example.com>","to":["Ada <ada@example.com>"],"cc":["bob@example.com"],"reply_to":["help@example.com"],"subject":"Hi","text":"t","html":"<p>h</p>","headers":{"X-A":"b"},"category":"security","metadata":{"order":"7"},"message_id":"01890000-0000-7000-8000-000000000001"}"#;
         let mail: EmailSend = fields::parse(wire.as_bytes()).unwrap();
         assert_eq!(serde_json::to_string(&mail).unwrap(), wire);
     }

@@ -8,7 +8,7 @@ use crate::{
         tasks::resource::Links,
         terms::{Asked, Terms},
     },
-    intake::{NewTask, TimeLimits},
+    intake::{NewTask, Refusal, TimeLimits},
     problem::Problem,
 };
 use chrono::{DateTime, SubsecRound, Utc};
@@ -17,7 +17,15 @@ use shared::{
     address::EmailAddress,
     fields::FieldError,
     kinds::{self, EmailSend, Kind},
+    suppression::{self, About},
     task::{OnWorkerLost, Status, TaskId},
+};
+use std::collections::HashSet;
+
+/// A task that would send a mail to somebody who gets none.
+const REFUSAL: Refusal = Refusal {
+    code: suppression::SUPPRESSED,
+    message: "the recipient gets no such mails (GET /suppressions says why); nothing was sent",
 };
 
 /// The tasks of an accepted mail.
@@ -39,6 +47,10 @@ pub struct RecipientTask<'a> {
     #[schema(value_type = String, example = "ada@example.com")]
     recipient: &'a EmailAddress,
     status: Status,
+    /// `true`: the recipient gets no such mails (`/suppressions`), and nothing is sent.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    suppressed: bool,
     links: Links,
 }
 
@@ -53,6 +65,9 @@ impl EmailAnswer<'_> {
 #[derive(Debug)]
 pub(super) struct Accepted {
     copies: Vec<(TaskId, EmailSend)>,
+    /// Of them, those whose recipients get no such mails.
+    suppressed: HashSet<TaskId>,
+    content_ttl_s: Option<i32>,
     terms: Terms,
     on_worker_lost: OnWorkerLost,
     now: DateTime<Utc>,
@@ -63,8 +78,11 @@ impl Accepted {
     pub(super) fn of(state: &AppState, asked: EmailRequest) -> Result<Self, Vec<FieldError>> {
         let now = Utc::now().trunc_subsecs(6);
         let mut errors = Vec::new();
+        let categories = &state.config.mail.categories;
+        let priority = i64::from(categories.priority(asked.category));
+        let content_ttl_s = categories.content_ttl_s(asked.category);
         let terms = Asked {
-            priority: asked.priority,
+            priority: asked.priority.or(Some(priority)),
             run_at: asked.run_at,
             delay: asked.delay,
             useful_until: asked.useful_until,
@@ -84,10 +102,14 @@ impl Accepted {
             text: asked.text,
             html: asked.html,
             headers: asked.headers,
+            category: asked.category,
+            metadata: asked.metadata,
         };
         match copies(mail, &state.defaults) {
             Ok(copies) if errors.is_empty() => Ok(Self {
                 copies,
+                suppressed: HashSet::new(),
+                content_ttl_s,
                 terms,
                 on_worker_lost: asked.on_worker_lost.unwrap_or(OnWorkerLost::Retry),
                 now,
@@ -110,9 +132,38 @@ impl Accepted {
         Ok(Self {
             terms: asked.check(&state.config.limits, now, &mut Vec::new()),
             copies: copies(mail, &state.defaults)?,
+            suppressed: HashSet::new(),
+            content_ttl_s: None,
             on_worker_lost: OnWorkerLost::Retry,
             now,
         })
+    }
+
+    /// Marks those whose recipients get no such mails.
+    pub(super) async fn without_suppressed(mut self, state: &AppState) -> Self {
+        let Some((_, first)) = self.copies.first() else {
+            return self;
+        };
+        let about = About {
+            category: first.category,
+            purpose: None,
+        };
+        let recipients = self
+            .copies
+            .iter()
+            .filter_map(|(_, mail)| mail.recipient.as_ref());
+        let blocked = state.suppressions.among(recipients, about).await;
+        let is_blocked = |mail: &EmailSend| {
+            let recipient = mail.recipient.as_ref();
+            recipient.is_some_and(|recipient| blocked.contains(recipient))
+        };
+        self.suppressed = self
+            .copies
+            .iter()
+            .filter(|(_, mail)| is_blocked(mail))
+            .map(|(id, _)| *id)
+            .collect();
+        self
     }
 
     pub(super) fn recipients(&self) -> usize {
@@ -130,10 +181,16 @@ impl Accepted {
             .copies
             .iter()
             .filter_map(|(id, mail)| {
+                let suppressed = self.suppressed.contains(id);
                 Some(RecipientTask {
                     id: *id,
                     recipient: mail.recipient.as_ref()?,
-                    status,
+                    status: if suppressed {
+                        Status::Cancelled
+                    } else {
+                        status
+                    },
+                    suppressed,
                     links: Links::of(*id),
                 })
             })
@@ -152,6 +209,8 @@ impl Accepted {
     ) -> Result<Vec<NewTask>, Problem> {
         let Self {
             copies,
+            suppressed,
+            content_ttl_s,
             terms,
             on_worker_lost,
             now,
@@ -170,6 +229,8 @@ impl Accepted {
                     queue: kind.queue,
                     priority: terms.priority,
                     payload: kinds::to_json(&mail).map_err(Problem::fields)?,
+                    content_ttl_s,
+                    refusal: suppressed.contains(&id).then_some(REFUSAL),
                     max_attempts: kind.backoff.max_attempts,
                     time_limits: TimeLimits::default(),
                     on_worker_lost,

@@ -88,8 +88,13 @@ pub async fn create(
     body: JsonBody,
 ) -> Result<HttpResponse, Problem> {
     let idempotency = IdempotencyKey::of(&request, &caller, &body)?;
-    let prepared = check(&state, &body.0)
-        .and_then(|checked| prepare(checked, &caller, traceparent(&request).as_deref()));
+    let prepared = match check(&state, &body.0) {
+        Ok(checked) => {
+            let checked = without_suppressed(&state, checked).await;
+            prepare(checked, &caller, traceparent(&request).as_deref())
+        }
+        Err(refusal) => Err(refusal),
+    };
     match prepared {
         Ok((tasks, answer)) => submit(&state, &caller, idempotency, tasks, answer).await,
         Err(refusal) => IdempotencyKey::earlier_or(idempotency, &state, refusal).await,
@@ -132,6 +137,17 @@ fn check(state: &AppState, body: &[u8]) -> Result<Vec<Checked>, Problem> {
 fn one(state: &AppState, mail: &RawValue) -> Checked {
     let asked: EmailRequest = fields::parse(mail.get().as_bytes()).map_err(|error| vec![error])?;
     Accepted::of(state, asked)
+}
+
+async fn without_suppressed(state: &AppState, checked: Vec<Checked>) -> Vec<Checked> {
+    let mut all = Vec::with_capacity(checked.len());
+    for one in checked {
+        all.push(match one {
+            Ok(accepted) => Ok(accepted.without_suppressed(state).await),
+            Err(errors) => Err(errors),
+        });
+    }
+    all
 }
 
 fn prepare(

@@ -2,12 +2,14 @@
 
 use shared::{
     address::{EmailAddress, Mailbox},
+    category::Category,
     fields::FieldError,
     kinds::{AcceptDefaults, EmailSend, Kind},
     task::TaskId,
     template,
 };
 use std::collections::{BTreeMap, HashSet};
+use uuid::Uuid;
 
 /// A mail as it was asked for.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +24,8 @@ pub(in crate::endpoints) struct Mail {
     pub(in crate::endpoints) text: Option<String>,
     pub(in crate::endpoints) html: Option<String>,
     pub(in crate::endpoints) headers: BTreeMap<String, String>,
+    pub(in crate::endpoints) category: Category,
+    pub(in crate::endpoints) metadata: BTreeMap<String, String>,
 }
 
 /// One copy for each recipient, with the id of its task. Errors name the fields of the request.
@@ -44,6 +48,9 @@ pub(super) fn copies(
         text: mail.text,
         html: mail.html,
         headers: mail.headers,
+        category: mail.category,
+        metadata: mail.metadata,
+        content_removed: false,
         message_id: None,
     };
     // What holds for the whole mail holds for each copy, so it is checked once. A copy without its
@@ -88,14 +95,38 @@ fn recipients(mail: &Mail) -> Vec<Mailbox> {
         .collect()
 }
 
+/// Copies of one mail that there may be at most.
+const MOST_COPIES: usize = 1 << COPY_BITS;
+const COPY_BITS: u32 = 10;
+
+/// The ids of a mail's copies follow each other, and that of the first ends with zero bits: so any of them tells all
+/// others, and the rows stand side by side in the primary key.
+fn first_id() -> TaskId {
+    of_mail(TaskId::now()).0
+}
+
+fn nth(first: TaskId, index: usize) -> TaskId {
+    TaskId(Uuid::from_u128(first.0.as_u128() | index as u128))
+}
+
+/// The ids among which all copies of that mail are: the first and the last.
+pub(super) fn of_mail(copy: TaskId) -> (TaskId, TaskId) {
+    let last = copy.0.as_u128() | (MOST_COPIES as u128 - 1);
+    let first = last ^ (MOST_COPIES as u128 - 1);
+    (
+        TaskId(Uuid::from_u128(first)),
+        TaskId(Uuid::from_u128(last)),
+    )
+}
+
 /// The same message for everybody.
 fn group(whole: &EmailSend, recipients: Vec<Mailbox>) -> Vec<(TaskId, EmailSend)> {
-    let first = TaskId::now();
+    let first = first_id();
     recipients
         .into_iter()
         .enumerate()
         .map(|(index, recipient)| {
-            let id = if index == 0 { first } else { TaskId::now() };
+            let id = nth(first, index);
             let copy = EmailSend {
                 recipient: Some(recipient.address),
                 message_id: Some(first),
@@ -108,15 +139,17 @@ fn group(whole: &EmailSend, recipients: Vec<Mailbox>) -> Vec<(TaskId, EmailSend)
 
 /// A message of its own for everybody.
 fn singles(whole: &EmailSend, recipients: Vec<Mailbox>) -> Vec<(TaskId, EmailSend)> {
+    let first = first_id();
     recipients
         .into_iter()
-        .map(|recipient| {
+        .enumerate()
+        .map(|(index, recipient)| {
             let copy = EmailSend {
                 recipient: Some(recipient.address.clone()),
                 to: vec![recipient],
                 ..whole.clone()
             };
-            (TaskId::now(), copy)
+            (nth(first, index), copy)
         })
         .collect()
 }
@@ -126,11 +159,15 @@ mod tests {
     use super::*;
 
     fn defaults() -> AcceptDefaults {
+        let config = shared::config::Config::with(&[]).unwrap();
         AcceptDefaults {
             from: Mailbox::parse("Warren <warren@example.com>").ok(),
             max_recipients: 5,
             max_subject_bytes: 998,
             max_headers: 20,
+            max_metadata: 20,
+            can_unsubscribe: false,
+            categories: config.mail.categories,
             outbound: std::sync::Arc::default(),
             templates: std::sync::Arc::new(template::NothingStored),
         }

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::{
     fields::FieldError,
-    kinds::{self, KINDS, KindInfo},
+    kinds::{self, Accepted, KINDS, KindInfo},
     task::{OnWorkerLost, Queue, TaskId},
 };
 
@@ -126,7 +126,7 @@ fn accept(state: &AppState, caller: &Caller, body: &[u8]) -> Result<NewTask, Pro
     let kind = find(state, name)?;
     let payload = payload(kind, asked.payload, state, &mut errors);
     let terms = Asked {
-        priority: asked.priority,
+        priority: asked.priority.or(payload.terms.priority.map(i64::from)),
         run_at: asked.run_at,
         delay: asked.delay,
         useful_until: asked.useful_until,
@@ -151,7 +151,9 @@ fn accept(state: &AppState, caller: &Caller, body: &[u8]) -> Result<NewTask, Pro
         kind,
         queue: asked.queue.unwrap_or(kind.queue),
         priority: terms.priority,
-        payload,
+        payload: payload.json,
+        content_ttl_s: payload.terms.content_ttl_s,
+        refusal: None,
         max_attempts,
         time_limits,
         on_worker_lost: asked.on_worker_lost.unwrap_or(OnWorkerLost::Retry),
@@ -171,21 +173,21 @@ fn payload(
     asked: Option<&RawValue>,
     state: &AppState,
     errors: &mut Vec<FieldError>,
-) -> String {
+) -> Accepted {
     let Some(asked) = asked else {
         errors.push(FieldError::new(
             "/payload",
             "is needed; {} if there is nothing to say",
         ));
-        return String::new();
+        return Accepted::default();
     };
     if !is_object(asked.get().as_bytes()) {
         errors.push(FieldError::new("/payload", "must be an object"));
-        return String::new();
+        return Accepted::default();
     }
     (kind.accept)(asked.get().as_bytes(), &state.defaults).unwrap_or_else(|wrong| {
         errors.extend(wrong.into_iter().map(|error| error.below("/payload")));
-        String::new()
+        Accepted::default()
     })
 }
 

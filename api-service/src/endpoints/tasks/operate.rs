@@ -270,7 +270,7 @@ pub(super) fn patience(state: &AppState) -> Duration {
     Duration::from_millis(state.config.outbox.relay_after_ms.into())
 }
 
-pub(super) fn task_id(text: &str) -> Result<TaskId, Problem> {
+pub(in crate::endpoints) fn task_id(text: &str) -> Result<TaskId, Problem> {
     Uuid::parse_str(text).map(TaskId).map_err(|_| {
         Problem::new(ProblemType::TaskNotFound)
             .detail("The id is not the id of a task: those are UUIDs.")

@@ -13,6 +13,9 @@ fn defaults() -> AcceptDefaults {
         max_recipients: 50,
         max_subject_bytes: 998,
         max_headers: 20,
+        max_metadata: 20,
+        can_unsubscribe: true,
+        categories: shared::config::Config::with(&[]).unwrap().mail.categories,
         outbound: std::sync::Arc::default(),
         templates: std::sync::Arc::new(shared::template::NothingStored),
     }

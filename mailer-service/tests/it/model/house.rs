@@ -79,6 +79,8 @@ impl Machine<'_> {
             queue: kind.queue,
             priority: Priority::DEFAULT,
             payload: "{}".into(),
+            content_ttl_s: None,
+            refusal: None,
             max_attempts: order.max_attempts,
             time_limits: TimeLimits::default(),
             on_worker_lost: order.on_worker_lost,
