@@ -73,6 +73,8 @@ macro_rules! callers {
 callers! {
     /// May hand over work.
     Submitter = Submit;
+    /// May ask for verification codes and check them.
+    Verifier = Verify;
     /// May look at tasks.
     Reader = Read;
     /// May change what becomes of tasks.

@@ -9,6 +9,7 @@ pub mod kinds;
 pub mod limits;
 pub mod metrics;
 pub mod pausing;
+pub mod person_links;
 pub mod problems;
 pub mod queues;
 pub mod replays;
@@ -19,6 +20,7 @@ pub mod tasks;
 pub mod templates;
 mod terms;
 pub mod unsubscribe;
+pub mod verifications;
 pub mod workers;
 
 use crate::{
@@ -41,6 +43,7 @@ pub fn configure(app: &mut ServiceConfig) {
         .configure(problems::configure)
         .configure(pages::configure)
         .configure(unsubscribe::configure)
+        .configure(person_links::configure)
         .service(metrics::endpoint("/metrics").wrap(from_fn(require_key)))
         .service(
             web::scope(BASE)
@@ -50,6 +53,7 @@ pub fn configure(app: &mut ServiceConfig) {
                 .configure(templates::configure)
                 .configure(suppressions::configure)
                 .configure(bounces::configure)
+                .configure(verifications::configure)
                 .configure(dead_letters::configure)
                 .configure(queues::configure)
                 .configure(kinds::configure)

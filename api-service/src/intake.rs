@@ -76,6 +76,7 @@ pub struct Intake {
     room: Arc<Semaphore>,
     most_kibibytes: usize,
     patience: Duration,
+    after: Aftermath,
 }
 
 impl Intake {
@@ -89,15 +90,18 @@ impl Intake {
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (jobs, waiting) = sync_channel(config.accept.queue_capacity);
         let patience = Duration::from_millis(config.accept.patience_ms);
+        let after = Aftermath {
+            relay_after: Duration::from_millis(config.outbox.relay_after_ms.into()),
+            publisher,
+            accepted,
+        };
         let thread = Thread {
             session: Session::new(&config.database),
             max_batch: config.accept.max_batch,
             max_batch_bytes: config.accept.max_batch_bytes,
-            relay_after: Duration::from_millis(config.outbox.relay_after_ms.into()),
             result_ttl_s: config.retention.result_ttl_s(),
             patience,
-            publisher,
-            accepted,
+            after: after.clone(),
             stop,
         };
         let handle = shared::threads::spawn("intake", move || {
@@ -112,8 +116,14 @@ impl Intake {
             room: Arc::new(Semaphore::new(most_kibibytes)),
             most_kibibytes,
             patience,
+            after,
         };
         Ok((intake, handle))
+    }
+
+    /// To be told of tasks that somebody else has stored, by the same statement within a transaction.
+    pub fn note(&self, stored: &[NewTask]) {
+        self.after.note(stored);
     }
 
     /// Stores the tasks; returns once they are on disk, or were found to be there already.
@@ -151,12 +161,10 @@ struct Thread {
     session: Session,
     max_batch: usize,
     max_batch_bytes: usize,
-    relay_after: Duration,
     /// Of tasks that name none.
     result_ttl_s: Option<i32>,
     patience: Duration,
-    publisher: Publisher,
-    accepted: Accepted,
+    after: Aftermath,
     stop: CancellationToken,
 }
 
@@ -209,9 +217,7 @@ impl Thread {
             // A caller who has gone away finds the task by its idempotency key.
             let _gone = reply.send(outcome);
         }
-        metrics::counter!("warren_tasks_accepted_total").increment(stored.len() as u64);
-        self.accepted.note(&stored);
-        self.publish(&stored);
+        self.after.note(&stored);
     }
 
     /// One outcome for each submission. A batch that PostgreSQL refuses is split, so that one bad row
@@ -221,7 +227,7 @@ impl Thread {
         submissions: &[Submission],
         until: Instant,
     ) -> Vec<Result<Outcome, IntakeError>> {
-        let statement = Accept::new(submissions, self.relay_after, self.result_ttl_s);
+        let statement = Accept::new(submissions, self.after.relay_after, self.result_ttl_s);
         let mut repeated = false;
         loop {
             let run = self.session.run(|connection| {
@@ -292,6 +298,22 @@ impl Thread {
         let mut outcomes = self.commit(left, until);
         outcomes.extend(self.commit(right, until));
         outcomes
+    }
+}
+
+/// What follows once tasks are on disk.
+#[derive(Debug, Clone)]
+struct Aftermath {
+    publisher: Publisher,
+    accepted: Accepted,
+    relay_after: Duration,
+}
+
+impl Aftermath {
+    fn note(&self, stored: &[NewTask]) {
+        metrics::counter!("warren_tasks_accepted_total").increment(stored.len() as u64);
+        self.accepted.note(stored);
+        self.publish(stored);
     }
 
     fn publish(&self, stored: &[NewTask]) {

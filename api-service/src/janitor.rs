@@ -8,7 +8,8 @@ mod turns;
 use crate::{
     archive::{self, Archive, ArchiveError},
     queries::{
-        audit, budgets, export, load, outbox, policy, replays, retention, suppressions, workers,
+        audit, budgets, export, load, outbox, policy, replays, retention, suppressions,
+        verifications, workers,
     },
 };
 use diesel::{PgConnection, QueryResult};
@@ -57,6 +58,7 @@ impl Chore {
 fn chores(config: &Config) -> Vec<Chore> {
     let hours = config.accept.idempotency_hours;
     let audit_days = config.retention.audit_days;
+    let keep_days = config.verification.keep_days;
     let finished_days = config.retention.finished_days;
     let mut chores = vec![
         Chore::rows("expired tasks", |c| retention::expire(c, BATCH)),
@@ -64,6 +66,9 @@ fn chores(config: &Config) -> Vec<Chore> {
         Chore::rows("expired content", |c| retention::expire_content(c, BATCH)),
         Chore::rows("expired suppressions", |c| {
             suppressions::forget_expired(c, BATCH)
+        }),
+        Chore::rows("old verifications", move |c| {
+            verifications::clean(c, keep_days, BATCH)
         }),
         Chore::rows("old idempotency keys", move |c| {
             retention::forget_keys(c, hours, BATCH)

@@ -10,14 +10,14 @@ use crate::{
             self,
             events::{OutputEvent, RestartEvent, StateEvent},
         },
-        templates, workers,
+        templates, verifications, workers,
     },
     problem::ProblemSchema,
 };
 use finish::Finish;
 use shared::kinds::{
-    DemoCalculate, DemoNoop, DemoSleep, DemoStream, DemoUnreliable, EmailSend, EmailSent,
-    HttpAnswered, HttpRequest,
+    DemoCalculate, DemoNoop, DemoSleep, DemoStream, DemoUnreliable, EmailCode, EmailSend,
+    EmailSent, HttpAnswered, HttpRequest,
 };
 use std::sync::LazyLock;
 use utoipa::OpenApi;
@@ -34,6 +34,12 @@ use utoipa::OpenApi;
         emails::batch::create,
         emails::show::show,
         bounces::create,
+        verifications::ask::create,
+        verifications::ask::resend,
+        verifications::check::check,
+        verifications::check::receipt,
+        verifications::show::show,
+        verifications::show::statistics,
         suppressions::list,
         suppressions::create,
         suppressions::show,
@@ -85,11 +91,12 @@ use utoipa::OpenApi;
         problems::show,
     ),
     components(schemas(
-        EmailSend, EmailSent, HttpRequest, HttpAnswered, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, DemoStream,
+        EmailSend, EmailCode, EmailSent, HttpRequest, HttpAnswered, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, DemoStream,
         OutputEvent<'_>, RestartEvent, StateEvent<'_>, ProblemSchema
     )),
     tags(
         (name = "Mail", description = "Mails, each a task per recipient."),
+        (name = "Verification", description = "Codes and links that prove that somebody reads an address."),
         (name = "Tasks", description = "Work of every kind."),
         (name = "Operation", description = "For those who run Warren."),
     ),
@@ -175,6 +182,12 @@ mod tests {
         POST /api/v1/templates/{name}/test
         GET /api/v1/templates/{name}/versions
         GET /api/v1/templates/{name}/versions/{version}
+        POST /api/v1/verifications
+        POST /api/v1/verifications/receipts
+        GET /api/v1/verifications/statistics
+        GET /api/v1/verifications/{id}
+        POST /api/v1/verifications/{id}/check
+        POST /api/v1/verifications/{id}/resend
         GET /api/v1/workers
         GET /api/v1/workers/{id}
         POST /api/v1/workers/{id}/drain

@@ -42,6 +42,7 @@ struct Occurrence {
     allow: Option<String>,
     /// Seconds, where this occurrence knows better than its row.
     retry_after: Option<u64>,
+    tries_left: Option<i32>,
     request_id: Option<Arc<str>>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -97,6 +98,13 @@ impl Problem {
         self
     }
 
+    /// How often a code may still be tried.
+    #[must_use]
+    pub fn tries_left(mut self, left: i32) -> Self {
+        self.occurrence.tries_left = Some(left);
+        self
+    }
+
     /// 500; the cause is logged and not shown.
     pub fn internal(source: impl Error + Send + Sync + 'static) -> Self {
         Self::new(ProblemType::Internal).caused_by(source)
@@ -140,6 +148,7 @@ impl Problem {
                 .map(|id| format!("urn:request:{id}")),
             errors: &occurrence.errors,
             known_kinds: &occurrence.known_kinds,
+            tries_left: occurrence.tries_left,
         };
         serde_json::to_string(&body).unwrap_or_default()
     }
@@ -160,6 +169,8 @@ struct Body<'a> {
     errors: &'a [Flaw],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     known_kinds: &'a [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tries_left: Option<i32>,
 }
 
 /// `application/problem+json` (RFC 9457).
@@ -187,6 +198,8 @@ pub struct ProblemSchema {
     errors: Option<Vec<Flaw>>,
     /// With `unknown-kind`: the kinds there are.
     known_kinds: Option<Vec<String>>,
+    /// With `wrong-code`: how often it may still be tried.
+    tries_left: Option<i32>,
 }
 
 impl fmt::Display for Problem {

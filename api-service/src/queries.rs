@@ -21,6 +21,7 @@ pub mod suppressions;
 pub mod tasks;
 pub mod templates;
 pub mod timeline;
+pub mod verifications;
 pub mod watch;
 pub mod why;
 pub mod workers;

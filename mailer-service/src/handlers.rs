@@ -6,6 +6,7 @@ mod demo_noop;
 mod demo_sleep;
 mod demo_stream;
 mod demo_unreliable;
+mod email_code;
 mod email_send;
 mod http_request;
 
@@ -15,7 +16,7 @@ use crate::{
     permit::Permit,
     point::Point,
     progress::Board,
-    setup::SetupError,
+    setup::{SetupError, unusable},
     smtp::Sender,
     suppressions::Suppressions,
     task::{Claimed, Failure, TaskError},
@@ -28,19 +29,27 @@ use shared::{
     config::Config,
     fields, for_each_kind,
     kinds::{
-        DemoCalculate, DemoNoop, DemoSleep, DemoStream, DemoUnreliable, EmailSend, HttpRequest,
-        Kind,
+        DemoCalculate, DemoNoop, DemoSleep, DemoStream, DemoUnreliable, EmailCode, EmailSend,
+        HttpRequest, Kind,
     },
+    pepper::Peppers,
     task::{TaskId, UNKNOWN_KIND},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// What codes and links in mails are made of.
+pub struct Links {
+    pub public_url: Option<String>,
+    pub peppers: Peppers,
+}
 
 /// What handlers share.
 pub struct Services {
     pub mail: Sender,
     pub templates: Templates,
     pub suppressions: Suppressions,
+    pub links: Links,
     pub outbound: outbound::Client,
 }
 
@@ -55,6 +64,10 @@ impl Services {
             mail: Sender::new(config)?,
             templates,
             suppressions,
+            links: Links {
+                public_url: config.public_url().map_err(unusable)?,
+                peppers: config.peppers().map_err(unusable)?,
+            },
             outbound: outbound::Client::new(&config.outbound)?,
         })
     }

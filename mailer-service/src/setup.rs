@@ -1,5 +1,6 @@
 //! What is wrong with the configuration, found at start, so that no task fails for a wrong key.
 
+use shared::config::ConfigError;
 use std::error::Error;
 
 /// The configuration can't be used; says which key and why.
@@ -25,5 +26,12 @@ impl SetupError {
     pub(crate) fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+}
+
+pub(crate) fn unusable(error: ConfigError) -> SetupError {
+    match error {
+        ConfigError::Value { key, detail } => wrong(key, detail),
+        ConfigError::Read(error) => wrong("", "can't be read").caused_by(error),
     }
 }

@@ -4,9 +4,11 @@
 mod list;
 mod mail;
 mod outbound;
+mod verification;
 
 pub use mail::{Categories, CategoryPolicy, Dkim, Mail, Relay, TlsMode};
 pub use outbound::{Outbound, Secrets};
+pub use verification::Verification;
 
 use crate::{
     address::{EmailAddress, Mailbox},
@@ -47,6 +49,7 @@ pub struct Config {
     pub mail: Mail,
     pub outbound: Outbound,
     pub secrets: SecretKeys,
+    pub verification: Verification,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -316,6 +319,9 @@ impl Config {
             return value("mail.categories.*.priority", "must be 0 to 9");
         }
         Policy::new(&self.outbound)?;
+        if let Some((key, detail)) = self.verification.mistake() {
+            return value(key, detail);
+        }
         if self.mail.relays.is_empty() {
             return value("mail.relays", "must hold at least one relay");
         }

@@ -9,6 +9,7 @@ mod demo_noop;
 mod demo_sleep;
 mod demo_stream;
 mod demo_unreliable;
+pub mod email_code;
 pub mod email_send;
 pub mod http_request;
 
@@ -17,6 +18,7 @@ pub use demo_noop::{DemoNoop, DemoNoopDone};
 pub use demo_sleep::{DemoSleep, DemoSlept};
 pub use demo_stream::{DemoStream, DemoStreamed};
 pub use demo_unreliable::{DemoUnreliable, DemoUnreliableDone, FailureClass};
+pub use email_code::EmailCode;
 pub use email_send::{EmailSend, EmailSent};
 pub use http_request::{HttpAnswered, HttpRequest};
 
@@ -36,7 +38,7 @@ use std::sync::Arc;
 #[macro_export]
 macro_rules! for_each_kind {
     ($then:ident) => {
-        $then! { EmailSend, HttpRequest, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, DemoStream }
+        $then! { EmailSend, EmailCode, HttpRequest, DemoNoop, DemoCalculate, DemoUnreliable, DemoSleep, DemoStream }
     };
 }
 
@@ -48,6 +50,8 @@ pub trait Kind: Serialize + DeserializeOwned + Send + 'static {
     const BACKOFF: Backoff;
     /// Demonstration kinds are off unless `service.demo_kinds` is set.
     const DEMO: bool = false;
+    /// An endpoint of its own makes the tasks: no request may.
+    const INTERNAL: bool = false;
     /// The handler says, by its context's `point_of_no_return`, from when on the work may have had its effect. Of other
     /// kinds that is said by the claim.
     const MARKS_POINT: bool = false;
@@ -102,6 +106,7 @@ pub struct KindInfo {
     pub limits: Limits,
     pub backoff: Backoff,
     pub demo: bool,
+    pub internal: bool,
     pub marks_point: bool,
     /// Parses and prepares a payload.
     pub accept: fn(&[u8], &AcceptDefaults) -> Result<Accepted, Vec<FieldError>>,
@@ -116,6 +121,7 @@ macro_rules! registry {
             limits: $kind::LIMITS,
             backoff: $kind::BACKOFF,
             demo: $kind::DEMO,
+            internal: $kind::INTERNAL,
             marks_point: $kind::MARKS_POINT,
             accept: accept::<$kind>,
         }),*];

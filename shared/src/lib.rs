@@ -28,3 +28,4 @@ pub mod template;
 pub mod threads;
 pub mod topology;
 pub mod unsubscribe;
+pub mod verification;

@@ -312,5 +312,28 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    verifications (id) {
+        id -> Uuid,
+        purpose -> Text,
+        recipient -> Text,
+        canonical -> Text,
+        pepper -> Text,
+        generation -> Integer,
+        form -> Text,
+        state -> Text,
+        attempts -> Integer,
+        sends -> Integer,
+        open -> Bool,
+        decoy -> Bool,
+        locale -> Nullable<Text>,
+        task_id -> Uuid,
+        created_by -> Uuid,
+        created_at -> Timestamptz,
+        expires_at -> Timestamptz,
+        verified_at -> Nullable<Timestamptz>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(tasks, outbox, task_attempts, workers);
 diesel::allow_tables_to_appear_in_same_query!(api_keys, api_key_usage);

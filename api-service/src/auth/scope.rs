@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// One permission. A key has any number of them; `admin` stands for all, and whoever may operate may read.
+/// One permission. A key has any number of them; `admin` stands for all, whoever may operate may read, and whoever
+/// may submit may verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Hand over work: `POST /tasks`, `POST /emails`.
@@ -11,18 +12,27 @@ pub enum Scope {
     Read,
     /// Cancel, retry and resolve other people's tasks.
     Operate,
+    /// Ask for verification codes and check them, without learning anything of their recipients.
+    Verify,
     /// Everything.
     Admin,
 }
 
 impl Scope {
-    pub const ALL: [Self; 4] = [Self::Submit, Self::Read, Self::Operate, Self::Admin];
+    pub const ALL: [Self; 5] = [
+        Self::Submit,
+        Self::Read,
+        Self::Operate,
+        Self::Verify,
+        Self::Admin,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Submit => "submit",
             Self::Read => "read",
             Self::Operate => "operate",
+            Self::Verify => "verify",
             Self::Admin => "admin",
         }
     }
@@ -47,13 +57,16 @@ impl fmt::Display for Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    pub const ALL: Self = Self(0b1111);
+    pub const ALL: Self = Self(0b1_1111);
 
     /// Whether they permit what needs `scope`.
     pub const fn allow(self, scope: Scope) -> bool {
         let mut enough = scope.bit() | Scope::Admin.bit();
         if matches!(scope, Scope::Read) {
             enough |= Scope::Operate.bit();
+        }
+        if matches!(scope, Scope::Verify) {
+            enough |= Scope::Submit.bit();
         }
         self.0 & enough != 0
     }
@@ -74,6 +87,8 @@ mod tests {
         let of = |scopes: &[Scope]| scopes.iter().copied().collect::<Scopes>();
         let submit = of(&[Scope::Submit]);
         assert!(submit.allow(Scope::Submit) && !submit.allow(Scope::Read));
+        let verify = of(&[Scope::Verify]);
+        assert!(submit.allow(Scope::Verify) && !verify.allow(Scope::Submit));
         let operate = of(&[Scope::Operate]);
         assert!(operate.allow(Scope::Read) && !operate.allow(Scope::Submit));
         for scope in Scope::ALL {

@@ -15,11 +15,10 @@ use actix_web::{
 };
 use chrono::{DateTime, Days, Utc};
 use diesel::{Connection as _, PgConnection, QueryResult};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::{
     address::EmailAddress,
     category::Category,
-    kinds::EmailSend,
     suppression::{
         Reason,
         rows::{self, New},
@@ -143,6 +142,14 @@ fn ignored(email: Option<Uuid>) -> Understood {
     }
 }
 
+/// What the payloads of all mails tell.
+#[derive(Deserialize)]
+struct SentTo {
+    recipient: Option<EmailAddress>,
+    #[serde(default)]
+    category: Category,
+}
+
 /// Notes the report, and returns the address that is suppressed for it.
 fn note(
     connection: &mut PgConnection,
@@ -152,7 +159,7 @@ fn note(
     (hard_bounce_days, complaint_days): (u32, u32),
 ) -> QueryResult<(Understood, Option<String>)> {
     let payload = emails::payload(connection, task)?;
-    let payload = payload.and_then(|json| serde_json::from_str::<EmailSend>(&json).ok());
+    let payload = payload.and_then(|json| serde_json::from_str::<SentTo>(&json).ok());
     let about = payload.and_then(|mail| Some((mail.recipient?, mail.category)));
     let Some((address, category)) = about.or(fallback) else {
         return Ok((ignored(Some(task)), None));

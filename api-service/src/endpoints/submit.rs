@@ -75,6 +75,16 @@ impl IdempotencyKey {
         }))
     }
 
+    /// What is stored with the work, so that a repeat gets the same answer.
+    pub(super) fn remembering(self, answer: Answer) -> Idempotency {
+        Idempotency {
+            api_key_id: self.owner,
+            key: self.key,
+            request_hash: self.request_hash,
+            answer,
+        }
+    }
+
     /// A request that is refused now may have been accepted when it came first: its times may have passed,
     /// or limits changed. Then that answer is repeated instead of `refusal`.
     pub(super) async fn earlier_or(
@@ -119,12 +129,7 @@ pub(super) async fn submit(
             }
         }
     };
-    let idempotency = idempotency.map(|key| Idempotency {
-        api_key_id: key.owner,
-        key: key.key,
-        request_hash: key.request_hash,
-        answer: answer.clone(),
-    });
+    let idempotency = idempotency.map(|key| key.remembering(answer.clone()));
     let submission = Submission { tasks, idempotency };
     let outcome = state.intake.submit(submission).await;
     if let Some(reservation) = reservation
@@ -143,7 +148,7 @@ fn stored_nothing(outcome: &Result<Outcome, IntakeError>) -> bool {
     }
 }
 
-fn answered(outcome: Outcome, stored: Option<Answer>) -> Result<HttpResponse, Problem> {
+pub(super) fn answered(outcome: Outcome, stored: Option<Answer>) -> Result<HttpResponse, Problem> {
     match (outcome, stored) {
         (Outcome::Stored, Some(answer)) => Ok(respond(answer, false)),
         (Outcome::Replayed(answer), _) => Ok(respond(answer, true)),

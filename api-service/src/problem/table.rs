@@ -67,6 +67,8 @@ problems! {
         "No template has this name, or it has no such version. GET /templates lists them."
     SuppressionNotFound = 404 "suppression-not-found" "There is no such suppression"
         "No suppression has this id. GET /api/v1/suppressions?address=… finds those of an address."
+    VerificationNotFound = 404 "verification-not-found" "There is no such verification"
+        "No verification has this id, or it was made longer ago than verification.keep_days and has been deleted."
     LimitNotFound = 404 "limit-not-found" "There is no such limit"
         "GET /api/v1/limits lists the limits. A limit is about a queue, a kind or a key: /limits/queue/mail, /limits/kind/email.send, /limits/key/tenant:*."
     WorkerNotFound = 404 "worker-not-found" "There is no such worker"
@@ -79,6 +81,8 @@ problems! {
         "The detail says which state the task is in. Look at the task again: it may have moved on in this moment."
     ReplayState = 409 "replay-state" "The state of a replay does not allow this"
         "The detail says why: a replay that has ended can't be stopped, and while one goes on no other begins with the same filter."
+    VerificationOver = 410 "verification-over" "This code is of no use any more"
+        "The detail says why: its time is over, its tries are used up, or it was used. Unless it was verified, POST …/resend sends another one."
     BodyTooLarge = 413 "body-too-large" "The body is too large"
         "A body may have at most http.max_body_bytes bytes (1 MiB by default). Send less, or raise that key in the service's configuration."
     UnsupportedMediaType = 415 "unsupported-media-type" "The body is of another type than expected"
@@ -89,12 +93,22 @@ problems! {
         "known_kinds names the kinds that this service runs. Kinds that begin with `demo.` are known only where service.demo_kinds is true."
     IdempotencyKeyReused = 422 "idempotency-key-reused" "The Idempotency-Key belongs to another request"
         "A request with this Idempotency-Key but another method, path or body has been answered before. Use a new key for a new request, and repeat a request byte for byte."
+    WrongCode = 422 "wrong-code" "The code is not right"
+        "tries_left says how many tries there are. The code is in the latest mail."
+    InvalidReceipt = 422 "invalid-receipt" "This is no receipt, or its time is over"
+        "A receipt is what a successful check answers, and is valid for verification.receipt_ttl_s. GET /verifications/{id} gives a fresh one."
+    VerificationThrottled = 429 "verification-throttled" "Too many codes were asked for"
+        "Nothing was sent. The detail says what is limited: [verification] in the configuration. Ask again after the seconds in Retry-After."
+    VerificationLocked = 429 "verification-locked" "Too many wrong codes"
+        "For this recipient and purpose there were verification.max_failed_per_day wrong codes, so none is checked until the seconds in Retry-After are over."
     RateLimited = 429 "rate-limited" "Too many requests with this API key"
         "Nothing was done. Send the request again after the seconds in Retry-After. RateLimit-Policy says what the key may do and RateLimit what is left; `api-service key limit ID --rate N --burst N` changes it."
     QuotaExhausted = 429 "quota-exhausted" "This API key's tasks of the day are used up"
         "Nothing was stored. The quota counts accepted tasks, a mail to ten recipients as ten, and begins anew at midnight UTC, which is after the seconds in Retry-After. `api-service key limit ID --daily-quota N` changes it."
     Internal = 500 "internal" "Something went wrong in this service"
         "It has been logged under the request id. Sending the request again is safe with an Idempotency-Key."
+    NotConfigured = 501 "not-configured" "This service is not configured for that"
+        "The detail names the configuration key that is needed. All replicas of both services need the same."
     Overloaded = 503 "overloaded" "Too many requests are waiting"
         "Nothing was stored. Send the request again after the seconds in Retry-After. accept.queue_capacity and accept.queue_bytes bound what may wait."
     TooManyWaiting = 503 "too-many-waiting" "Too many requests are waiting for tasks"
@@ -122,6 +136,7 @@ impl ProblemType {
             | Self::RateLimited
             | Self::QuotaExhausted => Some(1),
             Self::TooManyWaiting | Self::TooManyStreams => Some(5),
+            Self::VerificationThrottled | Self::VerificationLocked => Some(60),
             _ => None,
         }
     }

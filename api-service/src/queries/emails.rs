@@ -7,11 +7,16 @@ use diesel::{
     RunQueryDsl,
     sql_types::{Text, Uuid as SqlUuid},
 };
-use shared::schema::{email_events, task_attempts, tasks};
+use shared::{
+    kinds::{EmailCode, EmailSend, Kind as _},
+    schema::{email_events, task_attempts, tasks},
+};
 use uuid::Uuid;
 
-/// The kinds that are mails.
-pub const KINDS: [&str; 1] = ["email.send"];
+/// The kind whose tasks are the copies of mails.
+const MAIL: &str = EmailSend::NAME;
+/// The kinds whose tasks are sent to one recipient, whom their payloads name.
+const SENT: [&str; 2] = [EmailSend::NAME, EmailCode::NAME];
 
 /// The task of a copy.
 #[derive(Debug, Queryable)]
@@ -63,7 +68,7 @@ pub struct Mail {
 pub fn find(connection: &mut PgConnection, first: Uuid, last: Uuid) -> QueryResult<Mail> {
     let copies: Vec<Copy> = tasks::table
         .filter(tasks::id.between(first, last))
-        .filter(tasks::kind.eq_any(KINDS))
+        .filter(tasks::kind.eq(MAIL))
         .order(tasks::id)
         .select((
             tasks::id,
@@ -114,7 +119,7 @@ pub fn find(connection: &mut PgConnection, first: Uuid, last: Uuid) -> QueryResu
 pub fn payload(connection: &mut PgConnection, id: Uuid) -> QueryResult<Option<String>> {
     let payload: Option<JsonText> = tasks::table
         .find(id)
-        .filter(tasks::kind.eq_any(KINDS))
+        .filter(tasks::kind.eq_any(SENT))
         .select(tasks::payload)
         .first(connection)
         .optional()?;

@@ -264,6 +264,7 @@ async fn warren_brings_some_and_keeps_their_names() {
         [
             "hello",
             "warren.alert",
+            "warren.magic-link",
             "warren.report",
             "warren.verification-code",
             "warren.welcome"

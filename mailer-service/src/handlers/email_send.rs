@@ -11,8 +11,9 @@ use shared::{
     address::EmailAddress,
     kinds::{EmailSend, EmailSent},
     suppression::{About, SUPPRESSED},
-    template::{Rendered, Usage},
+    template::{Compiled, Rendered, Usage},
 };
+use std::sync::Arc;
 
 impl Handler for EmailSend {
     async fn run(mut self, context: &Context, services: &Services) -> Result<EmailSent, TaskError> {
@@ -72,15 +73,31 @@ pub(super) async fn check_suppressions(
 
 /// What the door has tried already with the same version and values.
 async fn make(usage: &Usage, services: &Services) -> Result<Rendered, TaskError> {
-    let of = format!(
-        "the template {}{}",
-        usage.name,
-        usage
-            .version
-            .map_or_else(String::new, |version| format!(", version {version},"))
-    );
-    let found = services.templates.get(&usage.name, usage.version).await;
-    let template = found.map_err(|error| match error {
+    let template = find_template(&usage.name, usage.version, services).await?;
+    // The errors may hold what the caller wrote.
+    let rendered = template.render(usage.locale.as_deref(), &usage.variables);
+    rendered.map_err(|_| {
+        let text = format!(
+            "no mail can be made of {} and these values",
+            called(&usage.name, usage.version)
+        );
+        TaskError::Fail(Failure::new("template_unusable", text))
+    })
+}
+
+fn called(name: &str, version: Option<i32>) -> String {
+    let version = version.map_or_else(String::new, |version| format!(", version {version},"));
+    format!("the template {name}{version}")
+}
+
+pub(super) async fn find_template(
+    name: &str,
+    version: Option<i32>,
+    services: &Services,
+) -> Result<Arc<Compiled>, TaskError> {
+    let of = called(name, version);
+    let found = services.templates.get(name, version).await;
+    found.map_err(|error| match error {
         NoTemplate::Unavailable => {
             let text = format!("{of} could not be read");
             TaskError::Retry(Failure::new("template_unavailable", text))
@@ -89,12 +106,6 @@ async fn make(usage: &Usage, services: &Services) -> Result<Rendered, TaskError>
             let text = format!("{of} can't be used: {why}");
             TaskError::Fail(Failure::new("template_unusable", text))
         }
-    })?;
-    // The errors may hold what the caller wrote.
-    let rendered = template.render(usage.locale.as_deref(), &usage.variables);
-    rendered.map_err(|_| {
-        let text = format!("no mail can be made of {of} and these values");
-        TaskError::Fail(Failure::new("template_unusable", text))
     })
 }
 

@@ -1,12 +1,12 @@
 //! `[mail]` of the configuration, checked once at start, so that no mail fails for a wrong key.
 
 use super::{build::BuildOptions, dkim::Signers, tls};
-use crate::setup::{SetupError, wrong};
+use crate::setup::{SetupError, unusable, wrong};
 use lettre::transport::smtp::{authentication::Credentials, extension::ClientId};
 use secrecy::ExposeSecret as _;
 use shared::{
     address::EmailAddress,
-    config::{self, Config, ConfigError, TlsMode},
+    config::{self, Config, TlsMode},
     pepper::Peppers,
     return_path,
     task::TaskId,
@@ -94,13 +94,6 @@ pub(super) fn return_path(config: &Config) -> Result<Option<ReturnPath>, SetupEr
     let base = config.return_path().map_err(unusable)?;
     let peppers = config.peppers().map_err(unusable)?;
     Ok(base.map(|base| ReturnPath { base, peppers }))
-}
-
-fn unusable(error: ConfigError) -> SetupError {
-    match error {
-        ConfigError::Value { key, detail } => wrong(key, detail),
-        ConfigError::Read(error) => wrong("", "can't be read").caused_by(error),
-    }
 }
 
 impl Settings {

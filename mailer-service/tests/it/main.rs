@@ -25,4 +25,5 @@ mod smtp;
 mod stop;
 mod streams;
 mod templates;
+mod verifications;
 mod world;

@@ -160,9 +160,10 @@ async fn failures_are_grouped_and_replayed_by_their_cause() {
     let world = World::new("operate_groups").await;
     let mut ids = Vec::new();
     for n in 0..4 {
+        // Full, so that nobody is suppressed for it.
         ids.push(
             world
-                .mail(&format!("gone{n}+550@example.com"), json!({"tags": ["a"]}))
+                .mail(&format!("full{n}+552@example.com"), json!({"tags": ["a"]}))
                 .await,
         );
     }

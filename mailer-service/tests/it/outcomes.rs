@@ -329,5 +329,18 @@ async fn a_bounce_that_comes_later_finds_its_mail() {
         (rows.as_array().unwrap().len(), &rows[0]["address"]),
         (1, &json!("ada@example.com"))
     );
+
+    // So do codes.
+    let asked = json!({"recipient": "bob@example.com", "purpose": "login"});
+    world.post("/verifications", &asked).await;
+    let mail = world
+        .inbox
+        .wait_for_recipient("bob@example.com", LONG)
+        .await
+        .unwrap();
+    let hard = report(bounce(&mail.envelope_from, "failed", "5.1.1")).await;
+    assert_eq!(hard["suppressed"], true, "{hard}");
+    let rows = world.get("/suppressions").await["items"].clone();
+    assert!(rows.to_string().contains("bob@example.com"));
     world.finish().await;
 }

@@ -51,6 +51,68 @@ impl World {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
+    /// A key with other scopes.
+    pub(crate) async fn key_with(&self, scopes: &'static [api_service::auth::Scope]) -> String {
+        let database = self.config.database.clone();
+        tokio::task::spawn_blocking(move || {
+            Session::new(&database).run(|connection| {
+                Ok(api_service::cli::key::create(connection, "other", None, scopes).unwrap())
+            })
+        })
+        .await
+        .unwrap()
+        .unwrap()
+    }
+
+    /// Posts with another key; returns the headers too, without those that differ by request.
+    pub(crate) async fn post_as(
+        &self,
+        key: &str,
+        path: &str,
+        body: &Value,
+    ) -> (u16, Vec<(String, String)>, Value) {
+        let request = self.http.post(format!("{}{path}", self.url));
+        let answer = request.bearer_auth(key).json(body).send().await.unwrap();
+        let status = answer.status().as_u16();
+        let told = |name: &str| !["x-request-id", "date", "location"].contains(&name);
+        let headers = answer
+            .headers()
+            .iter()
+            .filter(|(name, _)| told(name.as_str()))
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
+        (status, headers, answer.json().await.unwrap())
+    }
+
+    /// Status, Retry-After and body.
+    pub(crate) async fn raw_post(&self, path: &str, body: &Value) -> (u16, String, Value) {
+        let request = self.http.post(format!("{}{path}", self.url));
+        let request = request.bearer_auth(&self.key).json(body);
+        let answer = request.send().await.unwrap();
+        let retry_after = answer.headers().get("retry-after");
+        let retry_after = retry_after.map_or("", |value| value.to_str().unwrap());
+        let (status, retry_after) = (answer.status().as_u16(), retry_after.to_owned());
+        (status, retry_after, answer.json().await.unwrap())
+    }
+
+    /// Under an Idempotency-Key; status and the body as it came.
+    pub(crate) async fn post_keyed(&self, path: &str, key: &str, body: &Value) -> (u16, String) {
+        let request = self.http.post(format!("{}{path}", self.url));
+        let request = request
+            .bearer_auth(&self.key)
+            .header("idempotency-key", key)
+            .json(body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// To any URL, as another api-service has.
+    pub(crate) async fn post_to(&self, url: &str, body: &Value) -> (u16, Value) {
+        let request = self.http.post(url).bearer_auth(&self.key).json(body);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
     /// A body of another type than JSON; the answer must be 200.
     pub(crate) async fn post_raw(&self, path: &str, content_type: &str, body: String) -> Value {
         let request = self.http.post(format!("{}{path}", self.url));

@@ -19,7 +19,7 @@ struct Source {
 
 use VariableType::{Integer, List, String as Text, Url};
 
-static SOURCES: [Source; 4] = [
+static SOURCES: [Source; 5] = [
     Source {
         name: "warren.verification-code",
         description: "A code that proves that somebody reads an address",
@@ -38,6 +38,25 @@ static SOURCES: [Source; 4] = [
         variants: [
             ("en", include_str!("builtin/verification-code.en.md")),
             ("zh", include_str!("builtin/verification-code.zh.md")),
+        ],
+    },
+    Source {
+        name: "warren.magic-link",
+        description: "A link that proves that somebody reads an address",
+        variables: &[
+            ("url", Url, true, "The link"),
+            ("minutes", Integer, true, "How long it is valid"),
+            ("product", Text, false, "Who asks for it"),
+            (
+                "not_me_url",
+                Url,
+                false,
+                "Where a recipient says that they did not ask for it",
+            ),
+        ],
+        variants: [
+            ("en", include_str!("builtin/magic-link.en.md")),
+            ("zh", include_str!("builtin/magic-link.zh.md")),
         ],
     },
     Source {

@@ -216,7 +216,7 @@ fn max_attempts(
 fn known(state: &AppState) -> Vec<&'static str> {
     KINDS
         .iter()
-        .filter(|kind| is_known(kind, state))
+        .filter(|kind| is_known(kind, state) && !kind.internal)
         .map(|kind| kind.name)
         .collect()
 }
