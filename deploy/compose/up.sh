@@ -20,6 +20,11 @@ if [ ! -e .env ] && [ -z "$(docker volume ls --quiet --filter label=com.docker.c
   )
   echo "Made deploy/.env with random passwords."
 fi
+# Whatever was made with it is told by it, so it stays as it is from then on.
+if [ -e .env ] && ! grep --quiet '^WARREN_PEPPERS=.' .env; then
+  sed -i '/^WARREN_PEPPERS=$/d' .env
+  echo "WARREN_PEPPERS=local:$(random_word)$(random_word)" >>.env
+fi
 
 trap 'echo "Stopping …"; compose stop' EXIT
 if ! compose up --build --detach --wait "$@"; then

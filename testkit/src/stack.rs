@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use self::launches::{with_all, with_mail, with_servers};
+use self::launches::{peppers, with_all, with_mail, with_servers};
 use self::programs::Programs;
 use crate::proxy::Proxy;
 use crate::services::ports::KeptPorts;
@@ -47,6 +47,7 @@ pub struct Stack {
     options: StackOptions,
     ports: KeptPorts,
     smtp: SocketAddr,
+    api_http: SocketAddr,
     api_metrics: SocketAddr,
 }
 
@@ -77,7 +78,7 @@ impl Stack {
             &proxies,
             [Link::ApiToDatabase, Link::ApiToBroker],
         );
-        let launch = with_mail(launch, smtp)
+        let launch = with_mail(launch, smtp, api_http, &peppers(&folder)?)
             .env("WARREN__HTTP__LISTEN", api_http.to_string())
             .env("WARREN__HTTP__METRICS_LISTEN", api_metrics.to_string());
         let launch = with_all(launch, &options.api_env);
@@ -98,6 +99,7 @@ impl Stack {
             options,
             ports,
             smtp,
+            api_http,
             api_metrics,
         };
         for _ in 0..stack.options.mailers {
@@ -134,7 +136,8 @@ impl Stack {
             .proxies
             .get(&Link::MailerToRelay)
             .map_or(self.smtp, Proxy::address);
-        let launch = with_mail(launch, smtp).env("WARREN__WORKER__HTTP_LISTEN", http.to_string());
+        let launch = with_mail(launch, smtp, self.api_http, &peppers(&self.folder)?)
+            .env("WARREN__WORKER__HTTP_LISTEN", http.to_string());
         let launch = with_all(launch, &self.options.mailer_env);
         let mut mailer = Service::spawn(launch, format!("http://{http}"), "/health/ready").await?;
         mailer.wait_until_ready().await?;

@@ -1,10 +1,16 @@
 //! The services' configuration, by environment only: where the servers are, where mail goes.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Result;
 
 use super::{Link, VHOST};
 use crate::proxy::Proxy;
+use crate::services::credentials::random_word;
+use crate::services::files;
 use crate::services::process::Launch;
 use crate::services::{Postgres, RabbitMq};
 
@@ -34,8 +40,16 @@ pub(super) fn with_servers(
         )
 }
 
-pub(super) fn with_mail(launch: Launch, smtp: SocketAddr) -> Launch {
+/// Where mail goes, where the links in it lead, and what these are made with.
+pub(super) fn with_mail(
+    launch: Launch,
+    smtp: SocketAddr,
+    api: SocketAddr,
+    peppers: &str,
+) -> Launch {
     launch
+        .env("WARREN__HTTP__PUBLIC_URL", format!("http://{api}"))
+        .env("WARREN__SECRETS__PEPPERS", peppers)
         .env("WARREN__SERVICE__DEMO_KINDS", "true")
         .env("WARREN__LOG__FORMAT", "pretty")
         // The logs are files; `stack run` colours what it shows on a terminal.
@@ -47,6 +61,18 @@ pub(super) fn with_mail(launch: Launch, smtp: SocketAddr) -> Launch {
             smtp.port().to_string(),
         )
         .env("WARREN__MAIL__RELAYS__DEFAULT__TLS", "none")
+}
+
+/// The secret of the folder, made at the first call: what was made with it outlives a restart.
+pub(super) fn peppers(folder: &Path) -> Result<String> {
+    let path = folder.join("peppers");
+    if let Ok(kept) = fs::read_to_string(&path) {
+        return Ok(kept.trim().to_owned());
+    }
+    // Hexadecimal digits are base64 too: 48 bytes, 244 bits of them random.
+    let made = format!("local:{}{}", random_word(), random_word());
+    files::write(&path, 0o600, &format!("{made}\n"))?;
+    Ok(made)
 }
 
 /// Later variables replace earlier ones of the same name.
