@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use shared::{
     envelope::Envelope,
+    event::{self, Event},
     kinds::KINDS,
     task::Lane,
     topology::{self, DeclaredQueue, Exchange, Topology},
@@ -37,15 +38,15 @@ fn document() -> Value {
         "channels": channels,
         "operations": operations(&queues),
         "components": {
-            "messages": {"task": message()},
-            "schemas": {"Envelope": Envelope::schema(), "Lane": Lane::schema()}
+            "messages": {"task": message(), "event": event()},
+            "schemas": {"Envelope": Envelope::schema(), "Event": Event::schema(), "Lane": Lane::schema()}
         }
     })
 }
 
 /// Others are declared for what is to come.
 fn is_used(exchange: &Exchange) -> bool {
-    ![topology::EVENTS, topology::CONTROL].contains(&exchange.name.as_str())
+    exchange.name != topology::CONTROL
 }
 
 fn to(channel: &str) -> Value {
@@ -54,9 +55,17 @@ fn to(channel: &str) -> Value {
 }
 
 fn of_exchange(exchange: &Exchange) -> Value {
+    let message = if exchange.name == topology::EVENTS {
+        "event"
+    } else {
+        "task"
+    };
     let description = match exchange.name.as_str() {
         topology::TASKS => {
             "Tasks that are ready to run; the routing key is `<queue>.<lane>`, e.g. `mail.high`. Persistent, mandatory, confirmed."
+        }
+        topology::EVENTS => {
+            "What has happened; the routing key is its name, e.g. `user.created`. Bind a queue of your own. Persistent, confirmed; at least once, in no certain order, to the queues that are bound at that moment."
         }
         topology::DEAD => "What failed for good, could not be read, or was delivered too often.",
         _ => "A delay before another attempt; the routing key is kept.",
@@ -64,7 +73,7 @@ fn of_exchange(exchange: &Exchange) -> Value {
     json!({
         "address": exchange.name,
         "description": description,
-        "messages": {"task": {"$ref": "#/components/messages/task"}},
+        "messages": {message: {"$ref": format!("#/components/messages/{message}")}},
         "bindings": {"amqp": {
             "is": "routingKey",
             "exchange": {"name": exchange.name, "type": exchange.kind, "durable": true, "autoDelete": false},
@@ -97,6 +106,21 @@ fn of_queue(queue: &DeclaredQueue) -> Value {
     })
 }
 
+fn event() -> Value {
+    json!({
+        "name": "event",
+        "title": "Something that has happened",
+        "contentType": "application/json",
+        "payload": {"$ref": "#/components/schemas/Event"},
+        "bindings": {"amqp": {"messageType": "the event's name", "bindingVersion": "0.3.0"}},
+        "x-properties": {
+            "message_id": "the event's id; a repeat has the same",
+            "correlation_id": "likewise"
+        },
+        "x-events": [event::USER_CREATED, event::USER_VERIFIED, event::USER_DELETED]
+    })
+}
+
 fn operations(queues: &[DeclaredQueue]) -> Value {
     let mut all = Map::new();
     let says = |action: &str, channel: &str, summary: &str| json!({"action": action, "channel": to(channel), "summary": summary});
@@ -114,6 +138,14 @@ fn operations(queues: &[DeclaredQueue]) -> Value {
             "send",
             &format!("exchange.{}", topology::DEAD),
             "The mailer-service notes a task that failed for good",
+        ),
+    );
+    all.insert(
+        "tellEvent".into(),
+        says(
+            "send",
+            &format!("exchange.{}", topology::EVENTS),
+            "The api-service tells what has happened",
         ),
     );
     for queue in queues {

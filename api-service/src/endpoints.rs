@@ -20,6 +20,7 @@ pub mod tasks;
 pub mod templates;
 mod terms;
 pub mod unsubscribe;
+pub mod users;
 pub mod verifications;
 pub mod workers;
 
@@ -54,6 +55,7 @@ pub fn configure(app: &mut ServiceConfig) {
                 .configure(suppressions::configure)
                 .configure(bounces::configure)
                 .configure(verifications::configure)
+                .configure(users::configure)
                 .configure(dead_letters::configure)
                 .configure(queues::configure)
                 .configure(kinds::configure)

@@ -8,7 +8,7 @@ mod turns;
 use crate::{
     archive::{self, Archive, ArchiveError},
     queries::{
-        audit, budgets, export, load, outbox, policy, replays, retention, suppressions,
+        audit, budgets, erasures, export, load, outbox, policy, replays, retention, suppressions,
         verifications, workers,
     },
 };
@@ -70,6 +70,7 @@ fn chores(config: &Config) -> Vec<Chore> {
         Chore::rows("old verifications", move |c| {
             verifications::clean(c, keep_days, BATCH)
         }),
+        Chore::rows("tasks of erased users", |c| erasures::step(c, BATCH)),
         Chore::rows("old idempotency keys", move |c| {
             retention::forget_keys(c, hours, BATCH)
         }),
@@ -84,6 +85,7 @@ fn chores(config: &Config) -> Vec<Chore> {
             Chore::rows("counts of quotas", move |c| {
                 budgets::forget_usage(c, audit_days, BATCH)
             }),
+            Chore::rows("erasures", move |c| erasures::forget(c, audit_days, BATCH)),
             Chore::rows("replays", move |c| replays::forget(c, audit_days, BATCH)),
         ]);
     }

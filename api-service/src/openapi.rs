@@ -10,7 +10,7 @@ use crate::{
             self,
             events::{OutputEvent, RestartEvent, StateEvent},
         },
-        templates, verifications, workers,
+        templates, users, verifications, workers,
     },
     problem::ProblemSchema,
 };
@@ -40,6 +40,11 @@ use utoipa::OpenApi;
         verifications::check::receipt,
         verifications::show::show,
         verifications::show::statistics,
+        users::list,
+        users::create::create,
+        users::show,
+        users::erase::delete,
+        users::erase::show,
         suppressions::list,
         suppressions::create,
         suppressions::show,
@@ -97,6 +102,7 @@ use utoipa::OpenApi;
     tags(
         (name = "Mail", description = "Mails, each a task per recipient."),
         (name = "Verification", description = "Codes and links that prove that somebody reads an address."),
+        (name = "Users", description = "People who have signed up."),
         (name = "Tasks", description = "Work of every kind."),
         (name = "Operation", description = "For those who run Warren."),
     ),
@@ -139,6 +145,7 @@ mod tests {
         POST /api/v1/emails
         POST /api/v1/emails/batch
         GET /api/v1/emails/{id}
+        GET /api/v1/erasures/{id}
         GET /api/v1/health
         GET /api/v1/health/live
         GET /api/v1/health/ready
@@ -182,6 +189,10 @@ mod tests {
         POST /api/v1/templates/{name}/test
         GET /api/v1/templates/{name}/versions
         GET /api/v1/templates/{name}/versions/{version}
+        GET /api/v1/users
+        POST /api/v1/users
+        DELETE /api/v1/users/{id}
+        GET /api/v1/users/{id}
         POST /api/v1/verifications
         POST /api/v1/verifications/receipts
         GET /api/v1/verifications/statistics

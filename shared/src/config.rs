@@ -4,10 +4,12 @@
 mod list;
 mod mail;
 mod outbound;
+mod users;
 mod verification;
 
 pub use mail::{Categories, CategoryPolicy, Dkim, Mail, Relay, TlsMode};
 pub use outbound::{Outbound, Secrets};
+pub use users::Users;
 pub use verification::Verification;
 
 use crate::{
@@ -50,6 +52,7 @@ pub struct Config {
     pub outbound: Outbound,
     pub secrets: SecretKeys,
     pub verification: Verification,
+    pub users: Users,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -319,7 +322,8 @@ impl Config {
             return value("mail.categories.*.priority", "must be 0 to 9");
         }
         Policy::new(&self.outbound)?;
-        if let Some((key, detail)) = self.verification.mistake() {
+        let mistakes = [self.verification.mistake(), self.users.mistake()];
+        if let Some((key, detail)) = mistakes.into_iter().flatten().next() {
             return value(key, detail);
         }
         if self.mail.relays.is_empty() {

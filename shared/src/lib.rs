@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod db;
 pub mod envelope;
+pub mod event;
 pub mod fields;
 pub mod gate;
 pub mod kinds;

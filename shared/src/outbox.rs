@@ -7,6 +7,7 @@ use crate::{
     config::Database,
     db::Session,
     envelope::Envelope,
+    event::Event,
     schema, statement,
     task::{Lane, Queue, TaskId},
     topology,
@@ -128,7 +129,42 @@ impl OutboxRow {
         }
     }
 
-    pub(crate) fn envelope(&self) -> Envelope {
+    /// Of something that has happened.
+    pub fn of_event(event: &str, subject: Uuid, traceparent: Option<&str>) -> Self {
+        Self {
+            id: Uuid::now_v7(),
+            task_id: subject,
+            attempt: 0,
+            kind: event.to_owned(),
+            lane: Lane::Normal.as_str().to_owned(),
+            exchange: topology::EVENTS.to_owned(),
+            routing_key: event.to_owned(),
+            traceparent: traceparent.map(str::to_owned),
+            // The relay is who publishes it.
+            publish_after: Utc::now(),
+            tries: 0,
+        }
+    }
+
+    /// Whether nobody may be there to take it.
+    pub(crate) fn is_event(&self) -> bool {
+        self.exchange == topology::EVENTS
+    }
+
+    pub(crate) fn body(&self) -> Vec<u8> {
+        if !self.is_event() {
+            return self.envelope().to_json();
+        }
+        // Names and ids alone, so this can't fail.
+        serde_json::to_vec(&Event {
+            id: self.id,
+            event: self.kind.clone(),
+            subject: self.task_id,
+        })
+        .unwrap_or_default()
+    }
+
+    fn envelope(&self) -> Envelope {
         Envelope {
             id: TaskId(self.task_id),
             kind: self.kind.clone(),

@@ -1,4 +1,4 @@
-//! The one place that publishes: persistent, mandatory, confirmed, each outcome matched.
+//! The one place that publishes: persistent, confirmed, mandatory but for events, each outcome matched.
 //!
 //! One task owns the channel (tags are assigned at first poll, so a second publisher on the channel would
 //! get other messages' confirms); confirms are awaited beside it, at most `publish_window` of them. What
@@ -250,16 +250,17 @@ async fn publish(
         .acquire_many_owned(count)
         .await
         .map_err(|_| BrokerError::Ended("the publishing window closed"))?;
-    let options = BasicPublishOptions {
-        mandatory: true,
+    // An event that nobody listens for goes nowhere; a task must.
+    let options = |row: &OutboxRow| BasicPublishOptions {
+        mandatory: !row.is_event(),
         immediate: false,
     };
-    let bodies: Vec<_> = rows.iter().map(|row| row.envelope().to_json()).collect();
+    let bodies: Vec<_> = rows.iter().map(OutboxRow::body).collect();
     let writes = rows.iter().zip(&bodies).map(|(row, body)| {
         channel.basic_publish(
             row.exchange.as_str().into(),
             row.routing_key.as_str().into(),
-            options,
+            options(row),
             body,
             properties(row),
         )
@@ -281,7 +282,12 @@ async fn publish(
 
 fn properties(row: &OutboxRow) -> BasicProperties {
     let mut headers = FieldTable::default();
-    headers.insert("attempt".into(), AMQPValue::LongInt(row.attempt));
+    let id = if row.is_event() {
+        row.id
+    } else {
+        headers.insert("attempt".into(), AMQPValue::LongInt(row.attempt));
+        row.task_id
+    };
     if let Some(traceparent) = &row.traceparent {
         headers.insert(
             "traceparent".into(),
@@ -292,7 +298,7 @@ fn properties(row: &OutboxRow) -> BasicProperties {
         .with_delivery_mode(2)
         .with_content_type("application/json".into())
         .with_app_id("warren".into())
-        .with_message_id(row.task_id.to_string().into())
+        .with_message_id(id.to_string().into())
         // The outbox row: what a return is matched by.
         .with_correlation_id(row.id.to_string().into())
         .with_type(row.kind.as_str().into())

@@ -335,5 +335,32 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    users (id) {
+        id -> Uuid,
+        email -> Text,
+        canonical -> Text,
+        username -> Text,
+        locale -> Nullable<Text>,
+        verified_at -> Nullable<Timestamptz>,
+        task_id -> Nullable<Uuid>,
+        created_by -> Uuid,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    erasures (id) {
+        id -> Uuid,
+        address -> Nullable<Text>,
+        done -> Uuid,
+        until -> Uuid,
+        tasks -> BigInt,
+        created_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(tasks, outbox, task_attempts, workers);
 diesel::allow_tables_to_appear_in_same_query!(api_keys, api_key_usage);

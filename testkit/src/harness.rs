@@ -126,6 +126,14 @@ impl TestEnv {
             .await)
     }
 
+    /// Makes a queue that hears what goes to the exchange with that routing key.
+    pub async fn bind_queue(&self, queue: &str, exchange: &str, routing_key: &str) {
+        ok(self
+            .management
+            .bind_queue(&self.vhost, queue, exchange, routing_key)
+            .await);
+    }
+
     /// Throws away what is ready in a queue, as an operator might.
     pub async fn purge(&self, queue: &str) {
         ok(self.management.purge(&self.vhost, queue).await);

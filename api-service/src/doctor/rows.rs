@@ -230,7 +230,8 @@ pub(crate) fn thorough(config: &Config) -> Vec<RowCheck> {
             name: "outbox_without_task",
             table: Table::Outbox,
             condition: format!(
-                "tasks.id IS NULL AND t.publish_after < now() - interval '{LONG_AGO} seconds'"
+                "tasks.id IS NULL AND t.exchange <> '{}' AND t.publish_after < now() - interval '{LONG_AGO} seconds'",
+                topology::EVENTS
             ),
             says: "messages in the outbox are about tasks that are gone",
             remedy: "delete them",
@@ -312,8 +313,9 @@ fn routes() -> String {
     let tiers = TIERS.into_iter().map(topology::retry_tier);
     let exchanges = tiers.chain([topology::TASKS.to_owned()]);
     format!(
-        "t.exchange = '{}' OR (t.exchange IN ({}) AND t.routing_key IN ({}))",
+        "t.exchange IN ('{}', '{}') OR (t.exchange IN ({}) AND t.routing_key IN ({}))",
         topology::DEAD,
+        topology::EVENTS,
         quoted(exchanges),
         quoted(lanes)
     )

@@ -18,7 +18,7 @@ use crate::{
         submit::{IdempotencyKey, refusal, submit},
         terms::Time,
     },
-    intake::Answer,
+    intake::{Answer, NewTask},
     problem::{Problem, ProblemSchema},
 };
 use accepted::Accepted;
@@ -28,8 +28,8 @@ use actix_web::{
 };
 use serde::Deserialize;
 use shared::{
-    address::Mailbox, category::Category, kinds::email_send::one_or_many, task::OnWorkerLost,
-    template,
+    address::Mailbox, category::Category, fields::FieldError, kinds::email_send::one_or_many,
+    task::OnWorkerLost, template,
 };
 use std::collections::BTreeMap;
 
@@ -163,6 +163,20 @@ pub(super) async fn send(
     let accepted = Accepted::plain(state, mail, tag).map_err(Problem::fields)?;
     let accepted = accepted.without_suppressed(state).await;
     hand_over(state, caller, request, idempotency, accepted).await
+}
+
+/// The tasks of such a mail, for who stores them with something else.
+pub(super) fn plain_tasks(
+    state: &AppState,
+    caller: &Caller,
+    request: &HttpRequest,
+    mail: Mail,
+    tag: &str,
+) -> Result<Vec<NewTask>, Vec<FieldError>> {
+    let accepted = Accepted::plain(state, mail, tag)?;
+    accepted
+        .tasks(caller, traceparent(request).as_deref())
+        .map_err(|_| Vec::new())
 }
 
 async fn hand_over(

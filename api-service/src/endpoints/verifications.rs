@@ -49,7 +49,7 @@ fn not_found() -> Problem {
     Problem::new(ProblemType::VerificationNotFound)
 }
 
-fn not_configured(keys: &str) -> Problem {
+pub(super) fn not_configured(keys: &str) -> Problem {
     Problem::new(ProblemType::NotConfigured).detail(format!("This needs {keys}."))
 }
 

@@ -192,6 +192,19 @@ pub fn cancel(
     })
 }
 
+/// Cancels those of the tasks that are not final, of a person who is erased; the audit log has that.
+pub(super) fn cancel_for_erasure(connection: &mut PgConnection, ids: Vec<Uuid>) -> QueryResult<()> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let statement = Cancel {
+        ids,
+        statuses: LIVE.map(Status::as_str).to_vec(),
+    };
+    let _changed: Vec<(Uuid, String)> = (&statement).load(connection)?;
+    Ok(())
+}
+
 /// Has those of the tasks run again that are final without success, and at once those that wait for a time. Their
 /// messages are committed.
 pub fn replay(

@@ -4,7 +4,7 @@ mod ask;
 mod check;
 mod clean;
 
-pub use ask::{Ask, Asked, Throttled, ask};
+pub use ask::{Ask, Asked, Throttled, ask, count_sources};
 pub use check::{Checked, check, disown};
 pub use clean::clean;
 

@@ -14,13 +14,14 @@ use testkit::harness::wait_until;
 
 /// Shown elsewhere: by `operation` without a database, and by a unit test, since whoever could see a stopping
 /// service refuse to store would have had to come before it stopped listening; by `key_limits`, and by the worker's tests.
-const ELSEWHERE: [ProblemType; 10] = [
+const ELSEWHERE: [ProblemType; 11] = [
     ProblemType::DatabaseUnavailable,
     ProblemType::Stopping,
     ProblemType::RateLimited,
     ProblemType::QuotaExhausted,
     ProblemType::ReplayState,
-    // By the worker's tests, which see the code in its mail.
+    // By the worker's tests, which see the mails.
+    ProblemType::UserExists,
     ProblemType::WrongCode,
     ProblemType::VerificationOver,
     ProblemType::VerificationThrottled,
@@ -55,6 +56,7 @@ fn of_mail(api: &Api, id: &str) -> Vec<(&'static str, RequestBuilder)> {
             api.request(Method::POST, "/api/v1/verifications")
                 .json(&json!({"recipient": "ada@example.com", "purpose": "login"})),
         ),
+        ("user-not-found", get(&format!("/api/v1/users/{id}"))),
         (
             "suppression-not-found",
             get(&format!("/api/v1/suppressions/{id}")),

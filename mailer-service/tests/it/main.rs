@@ -25,5 +25,6 @@ mod smtp;
 mod stop;
 mod streams;
 mod templates;
+mod users;
 mod verifications;
 mod world;

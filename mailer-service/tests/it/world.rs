@@ -259,7 +259,28 @@ impl World {
         self.send(Method::DELETE, path, &Value::Null).await.0
     }
 
-    async fn send(&self, method: Method, path: &str, body: &Value) -> (StatusCode, Value) {
+    /// The tables that hold the text in any column, whatever the case.
+    pub(crate) async fn tables_with(&self, text: &str) -> Vec<String> {
+        let names = "select tablename as name from pg_tables where schemaname = current_schema()";
+        let mut found = Vec::new();
+        for name in self.env.rows(names).await {
+            let name = name["name"].as_str().unwrap();
+            let count = format!(
+                "select count(*) from {name} as t where position(lower('{text}') in lower(t::text)) > 0"
+            );
+            if self.env.sql::<i64>(&count).await > 0 {
+                found.push(name.to_owned());
+            }
+        }
+        found
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> (StatusCode, Value) {
         let answer = self
             .http
             .request(method, format!("{}{path}", self.url))

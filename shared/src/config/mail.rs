@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 #[serde(deny_unknown_fields)]
 pub struct Mail {
     pub default_from: String,
+    pub product: String,
     pub helo: String,
     pub message_id_domain: String,
     pub max_templates: u32,

@@ -19,7 +19,6 @@ pub struct Verification {
     pub receipt_ttl_s: u32,
     pub code_template: String,
     pub link_template: String,
-    pub product: String,
     pub keep_days: u32,
 }
 

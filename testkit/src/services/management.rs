@@ -146,6 +146,23 @@ impl Management {
             .map(|_| ())
     }
 
+    /// Makes a queue and binds it to an exchange.
+    pub async fn bind_queue(
+        &self,
+        vhost: &str,
+        queue: &str,
+        exchange: &str,
+        routing_key: &str,
+    ) -> Result<()> {
+        let durable = json!({"durable": true});
+        self.send(Method::PUT, &["queues", vhost, queue], Some(durable))
+            .await?;
+        let path = ["bindings", vhost, "e", exchange, "q", queue];
+        let binding = json!({"routing_key": routing_key});
+        self.send(Method::POST, &path, Some(binding)).await?;
+        Ok(())
+    }
+
     /// Looks at up to `most` messages from the head of the queue and puts them back.
     pub async fn get_messages(
         &self,

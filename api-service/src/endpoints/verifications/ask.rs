@@ -198,7 +198,7 @@ pub async fn resend(
     hand_over(&state, &caller, order, None, 200).await
 }
 
-fn check_locale(locale: Option<&str>, errors: &mut Vec<FieldError>) {
+pub(in crate::endpoints) fn check_locale(locale: Option<&str>, errors: &mut Vec<FieldError>) {
     if locale.is_some_and(|locale| !template::is_locale(locale)) {
         let detail = "must be a language tag (BCP 47), e.g. en or zh-Hant";
         errors.push(FieldError::new("/locale", detail));
@@ -228,7 +228,7 @@ async fn hand_over(
         return Err(not_configured("http.public_url"));
     }
     let mail = Mail::of(state, &order)?;
-    let sources = sources(state, caller, order.client);
+    let sources = sources(state, caller, order.client, "");
     let stored = idempotency.clone().map(|key| {
         key.remembering(Answer {
             status,
@@ -304,14 +304,20 @@ async fn run(
 }
 
 /// Whether the caller may know nothing of the recipient.
-pub(super) fn is_open(caller: &Caller) -> bool {
+pub(in crate::endpoints) fn is_open(caller: &Caller) -> bool {
     !caller.scopes.allow(Scope::Submit)
 }
 
-/// Who is counted for the request, and how often each may ask in an hour.
-fn sources(state: &AppState, caller: &Caller, client: Option<IpAddr>) -> Vec<(String, u32)> {
+/// Who is counted for the request, by names that begin with `what`, and how often each may ask in an hour.
+pub(in crate::endpoints) fn sources(
+    state: &AppState,
+    caller: &Caller,
+    client: Option<IpAddr>,
+    what: &str,
+) -> Vec<(String, u32)> {
     let policy = &state.config.verification;
-    let key = (format!("key {}", caller.key_id), policy.max_per_key_hour);
+    let key = format!("{what}key {}", caller.key_id);
+    let key = (key, policy.max_per_key_hour);
     let client = client.and_then(|address| {
         let pepper = state.suppressions.peppers().first()?;
         // A customer of IPv6 has a whole network of addresses.
@@ -321,7 +327,8 @@ fn sources(state: &AppState, caller: &Caller, client: Option<IpAddr>) -> Vec<(St
         };
         let mac = pepper.mac("client address", &[network.as_bytes()]);
         let mac = u128::from_be_bytes(mac[..16].try_into().ok()?);
-        Some((format!("client {mac:032x}"), policy.max_per_client_hour))
+        let name = format!("{what}client {mac:032x}");
+        Some((name, policy.max_per_client_hour))
     });
     let all = [Some(key), client];
     all.into_iter()
@@ -360,8 +367,9 @@ impl Mail {
         }
         let mut variables = Map::new();
         variables.insert("minutes".into(), json!(policy.ttl_s.div_ceil(60)));
-        if !policy.product.is_empty() {
-            variables.insert("product".into(), json!(policy.product));
+        let product = &state.config.mail.product;
+        if !product.is_empty() {
+            variables.insert("product".into(), json!(product));
         }
         if published.version.is_some() {
             variables.insert("purpose".into(), json!(order.purpose));

@@ -157,7 +157,7 @@ fn ask_within(
 }
 
 /// Counts the request for each source; the first that asks too often stops it.
-fn count_sources(
+pub fn count_sources(
     connection: &mut PgConnection,
     sources: &[(String, u32)],
 ) -> QueryResult<Option<Throttled>> {

@@ -2,6 +2,7 @@
 //! written, so that of any number of checks at once each has its turn.
 
 use super::Row;
+use crate::queries::users;
 use chrono::{DateTime, Utc};
 use diesel::{
     Connection, ExpressionMethods, OptionalExtension, PgConnection, QueryDsl, QueryResult,
@@ -72,6 +73,7 @@ pub fn check(
                 .returning(Row::as_returning())
                 .get_result(connection)?;
             forgive(connection, &verified)?;
+            users::verify(connection, &verified.canonical)?;
             return Ok(Checked::Verified(Box::new(verified)));
         }
         let left = i32::from(policy.max_attempts) - row.attempts;

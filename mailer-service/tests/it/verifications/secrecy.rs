@@ -24,23 +24,6 @@ impl Write for Log {
     }
 }
 
-/// Whether any row of any table holds it.
-async fn tables_with(world: &World, text: &str) -> Vec<String> {
-    let names = world
-        .env
-        .rows("select tablename as name from pg_tables where schemaname = current_schema()")
-        .await;
-    let mut found = Vec::new();
-    for name in names.iter().filter_map(|row| row["name"].as_str()) {
-        let count =
-            format!("select count(*) from {name} as t where position('{text}' in t::text) > 0");
-        if world.env.sql::<i64>(&count).await > 0 {
-            found.push(name.to_owned());
-        }
-    }
-    found
-}
-
 #[tokio::test]
 async fn the_code_stands_nowhere() {
     let log = Log::default();
@@ -98,11 +81,12 @@ async fn the_code_stands_nowhere() {
     assert_eq!(check(&world, &asked, &code).await.0, 200);
     for text in [code.clone(), code.to_lowercase()] {
         assert!(seen.iter().all(|seen| !seen.contains(&text)));
-        assert_eq!(tables_with(&world, &text).await, Vec::<String>::new());
+        assert_eq!(world.tables_with(&text).await, Vec::<String>::new());
     }
     // That such a search finds what is there.
     assert!(
-        tables_with(&world, &asked)
+        world
+            .tables_with(&asked)
             .await
             .contains(&"verifications".to_owned())
     );

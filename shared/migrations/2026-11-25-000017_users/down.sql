@@ -1,0 +1,3 @@
+DROP FUNCTION without_person;
+DROP TABLE erasures;
+DROP TABLE users;
