@@ -9,8 +9,8 @@ pub use serve::{Listening, ServeError, serve};
 
 use crate::{
     auth::KeyRing, budget::Budgets, depths::Depths, endpoints, endpoints::health::Probe,
-    intake::Intake, suppressions::Suppressions, templates::Templates, waiters::Waiters,
-    watcher::Watcher,
+    files::Store, intake::Intake, suppressions::Suppressions, templates::Templates,
+    waiters::Waiters, watcher::Watcher,
 };
 use actix_web::web::{self, ServiceConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -34,6 +34,8 @@ pub struct AppState {
     pub keys: KeyRing,
     pub templates: Templates,
     pub suppressions: Suppressions,
+    /// None: `files.url` is empty.
+    pub files: Option<Store>,
     pub watcher: Watcher,
     pub waiters: Waiters,
     /// Places for event streams.
@@ -87,6 +89,7 @@ impl AppState {
             defaults: config.accept_defaults(Arc::new(templates.clone()))?,
             templates,
             suppressions: Suppressions::spawn(pool.clone(), config.peppers()?, stop.clone()),
+            files: Store::open(&config.files)?,
             keys: KeyRing::spawn(pool.clone(), budgets, stop.clone()),
             waiters: Waiters::new(watcher.clone(), config.http.max_waiting, stop.clone()),
             streams: Arc::new(Semaphore::new(

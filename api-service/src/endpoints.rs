@@ -4,6 +4,7 @@
 pub mod bounces;
 pub mod dead_letters;
 pub mod emails;
+pub mod files;
 pub mod health;
 pub mod kinds;
 pub mod limits;
@@ -56,6 +57,7 @@ pub fn configure(app: &mut ServiceConfig) {
                 .configure(bounces::configure)
                 .configure(verifications::configure)
                 .configure(users::configure)
+                .configure(files::configure)
                 .configure(dead_letters::configure)
                 .configure(queues::configure)
                 .configure(kinds::configure)

@@ -8,14 +8,15 @@ mod turns;
 use crate::{
     archive::{self, Archive, ArchiveError},
     queries::{
-        audit, budgets, erasures, export, load, outbox, policy, replays, retention, suppressions,
-        verifications, workers,
+        audit, budgets, erasures, export, files, load, outbox, policy, replays, retention,
+        suppressions, verifications, workers,
     },
 };
 use diesel::{PgConnection, QueryResult};
 use shared::{
     config::{Config, Retention},
     db::{DbError, Session},
+    files::{FileError, FileId, Files},
     gate::Gate,
     threads,
 };
@@ -23,10 +24,13 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 const BETWEEN_BATCHES: Duration = Duration::from_millis(100);
 const BATCH: i64 = 1000;
+/// They are deleted one by one, while their rows are locked.
+const FILES: i64 = 100;
 
 /// Why a batch was not done; the next round tries again.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +59,7 @@ impl Chore {
     }
 }
 
-fn chores(config: &Config) -> Vec<Chore> {
+fn chores(config: &Config, files: Option<Files>) -> Vec<Chore> {
     let hours = config.accept.idempotency_hours;
     let audit_days = config.retention.audit_days;
     let keep_days = config.verification.keep_days;
@@ -79,6 +83,16 @@ fn chores(config: &Config) -> Vec<Chore> {
         Chore::rows("idle limits", |c| policy::forget_idle(c, BATCH)),
         Chore::rows("old workers", |c| workers::forget_old(c).map(|_| 0)),
     ];
+    if let Some((files, runtime)) = files.zip(Handle::try_current().ok()) {
+        let hours = config.files.keep_hours;
+        chores.push(Chore::rows("unused files", move |c| {
+            let delete = |id: &FileId| {
+                let deleted = runtime.block_on(files.delete(id));
+                deleted.inspect_err(warn_of_files).is_ok()
+            };
+            files::collect(c, hours, FILES, &delete)
+        }));
+    }
     if audit_days > 0 {
         chores.extend([
             Chore::rows("audit lines", move |c| audit::forget(c, audit_days, BATCH)),
@@ -101,8 +115,17 @@ fn chores(config: &Config) -> Vec<Chore> {
     chores
 }
 
+fn warn_of_files(error: &FileError) {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "a file that nobody needs could not be deleted"
+    );
+}
+
+/// Must be called in a tokio runtime where there are files.
 pub(crate) fn spawn(
     config: &Config,
+    files: Option<Files>,
     ready: Gate,
     stop: CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -113,7 +136,7 @@ pub(crate) fn spawn(
         retention: config.retention.clone(),
         stop,
     };
-    let mut chores = chores(config);
+    let mut chores = chores(config, files);
     let pause = Duration::from_secs(config.retention.every_s.max(1));
     threads::spawn("janitor", move || {
         if !ready.wait() {

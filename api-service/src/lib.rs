@@ -11,6 +11,7 @@ pub mod cli;
 pub mod depths;
 pub mod doctor;
 pub mod endpoints;
+pub mod files;
 pub mod intake;
 mod janitor;
 mod marker;

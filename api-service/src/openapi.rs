@@ -4,8 +4,8 @@ mod finish;
 
 use crate::{
     endpoints::{
-        bounces, dead_letters, emails, health, kinds, limits, metrics, problems, queues, replays,
-        suppressions,
+        bounces, dead_letters, emails, files, health, kinds, limits, metrics, problems, queues,
+        replays, suppressions,
         tasks::{
             self,
             events::{OutputEvent, RestartEvent, StateEvent},
@@ -40,6 +40,7 @@ use utoipa::OpenApi;
         verifications::check::receipt,
         verifications::show::show,
         verifications::show::statistics,
+        files::upload,
         users::list,
         users::create::create,
         users::show,
@@ -146,6 +147,7 @@ mod tests {
         POST /api/v1/emails/batch
         GET /api/v1/emails/{id}
         GET /api/v1/erasures/{id}
+        POST /api/v1/files
         GET /api/v1/health
         GET /api/v1/health/live
         GET /api/v1/health/ready

@@ -10,6 +10,7 @@ pub mod emails;
 pub mod epoch;
 pub mod erasures;
 pub mod export;
+pub mod files;
 pub mod idempotency;
 pub mod load;
 pub mod operate;

@@ -101,6 +101,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         metrics.clone(),
         stop.clone(),
     )?;
+    let files = state.files.as_ref().map(|store| store.files().clone());
     let state = Data::new(state);
     let listening = app::serve(&state, stop.clone())?;
     let failed = CancellationToken::new();
@@ -117,7 +118,7 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
         )?,
         reaper::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
         replayer::spawn(config, publisher.clone(), ready.clone(), stop.clone())?,
-        janitor::spawn(config, ready.clone(), stop.clone())?,
+        janitor::spawn(config, files, ready.clone(), stop.clone())?,
         watching,
         doctor::watch::spawn(config, queues_seen, ready.clone(), stop.clone())?,
     ];

@@ -46,7 +46,7 @@ impl Rig {
             database: Database::new(stack.postgres.url()),
             sink: Sink::new(stack.inbox_url())?,
             key,
-            client: Client::builder().no_proxy().build()?,
+            client: testkit::http::client(),
             has_history: false,
             mailer_peak: 0,
             api_peak: 0,

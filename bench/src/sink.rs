@@ -42,7 +42,7 @@ impl Sink {
     pub fn new(url: &str) -> Result<Self> {
         Ok(Self {
             url: url.to_owned(),
-            client: Client::builder().no_proxy().build()?,
+            client: testkit::http::client(),
         })
     }
 

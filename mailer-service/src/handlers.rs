@@ -11,8 +11,10 @@ mod email_send;
 mod http_request;
 
 use crate::{
+    attachments::Attachments,
     heartbeat::Identity,
     outbound,
+    pace::Pace,
     permit::Permit,
     point::Point,
     progress::Board,
@@ -49,6 +51,7 @@ pub struct Services {
     pub mail: Sender,
     pub templates: Templates,
     pub suppressions: Suppressions,
+    pub attachments: Attachments,
     pub links: Links,
     pub outbound: outbound::Client,
 }
@@ -59,11 +62,13 @@ impl Services {
         config: &Config,
         templates: Templates,
         suppressions: Suppressions,
+        pace: Pace,
     ) -> Result<Self, SetupError> {
         Ok(Self {
-            mail: Sender::new(config)?,
+            mail: Sender::new(config)?.paced_by(pace),
             templates,
             suppressions,
+            attachments: Attachments::new(config)?,
             links: Links {
                 public_url: config.public_url().map_err(unusable)?,
                 peppers: config.peppers().map_err(unusable)?,

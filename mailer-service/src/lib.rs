@@ -1,5 +1,6 @@
 //! Warren's worker: consumes, claims, runs handlers, settles, retries.
 
+pub mod attachments;
 pub mod consumer;
 pub mod control;
 pub mod dispatcher;
@@ -10,6 +11,7 @@ pub mod http;
 pub mod lanes;
 pub mod load;
 pub mod outbound;
+pub mod pace;
 pub mod permit;
 pub mod point;
 pub mod policy;

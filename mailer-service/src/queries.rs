@@ -5,6 +5,7 @@ pub mod claim;
 pub mod control;
 pub mod gate;
 pub mod output;
+pub mod pace;
 pub mod point;
 pub mod policy;
 pub mod rates;

@@ -10,6 +10,7 @@ use crate::{
     heartbeat::{self, Identity, Vitals},
     http::{self, Health},
     load::{Loads, tally::Tally},
+    pace::Pace,
     point::Recorder,
     policy::Policies,
     progress::Board,
@@ -199,8 +200,9 @@ pub fn start(config: &Config, stop: CancellationToken) -> Result<Running, StartE
 fn services(config: &Config) -> Result<(Services, Vec<JoinHandle<()>>), StartError> {
     let (templates, reading) = Templates::spawn(config)?;
     let (suppressions, watching) = Suppressions::spawn(config, config.peppers()?)?;
-    let services = Services::new(config, templates, suppressions)?;
-    Ok((services, vec![reading, watching]))
+    let (pace, pacing) = Pace::spawn(config)?;
+    let services = Services::new(config, templates, suppressions, pace)?;
+    Ok((services, vec![reading, watching, pacing]))
 }
 
 /// What the threads `control` and `lines` have in their hands.

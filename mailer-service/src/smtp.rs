@@ -32,6 +32,7 @@
 //! | larger than the relay's SIZE | `smtp_message_too_large` | `Fail` |
 //! | an address needs SMTPUTF8, the relay lacks it | `smtp_smtputf8_unsupported` | `Fail` |
 //! | the right to begin ended while it waited for a connection, or for its record before the mail itself | `smtp_not_begun` | `NotBegun` |
+//! | the relay's rate, or that of the recipient's domain, leaves no room now | `smtp_relay_rate`, `smtp_domain_slowed` | `PutOff` |
 //! | the payload makes no mail | `mail_not_buildable` | `Fail` |
 //! | the machine could not sign it | `mail_not_signed` | `Retry` |
 //! | time-out, I/O error or an odd reply once the final dot may have left | `smtp_outcome_unknown` | `UnknownOutcome` |
@@ -68,9 +69,11 @@ use self::{
     transaction::{After, Envelope},
 };
 use crate::{
+    pace::{self, Pace, Turn},
     permit::Permit,
     setup::{SetupError, wrong},
 };
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use shared::{
     config::Config,
@@ -87,6 +90,8 @@ pub struct Sender {
     options: BuildOptions,
     /// Where bounces go; none: to the sender.
     return_path: Option<ReturnPath>,
+    /// None: nothing is limited.
+    pace: Option<Pace>,
 }
 
 /// One mail of one task.
@@ -95,6 +100,8 @@ pub struct Outgoing<'a> {
     pub task_id: TaskId,
     /// The prepared payload: `from` and `recipient` are filled in.
     pub mail: &'a EmailSend,
+    /// What its attachments hold, in their order.
+    pub files: &'a [Bytes],
     /// When the mail was scheduled for; its Date.
     pub not_before: Option<DateTime<Utc>>,
     /// Whether the mail may still begin when its turn has come.
@@ -113,7 +120,15 @@ impl Sender {
             relays,
             options: settings::build_options(config)?,
             return_path: settings::return_path(config)?,
+            pace: None,
         })
+    }
+
+    /// Mails keep to that pace.
+    #[must_use]
+    pub fn paced_by(self, pace: Pace) -> Self {
+        let pace = Some(pace);
+        Self { pace, ..self }
     }
 
     /// Makes one attempt at handing the mail over, which ends at `deadline` at the latest.
@@ -125,13 +140,37 @@ impl Sender {
         outgoing: &Outgoing<'_>,
         deadline: Instant,
     ) -> Result<EmailSent, SendError> {
+        let domain = outgoing.mail.recipient.as_ref();
+        let domain = domain.map(|recipient| pace::domain(recipient.domain()));
+        if let Some(domain) = &domain {
+            let text = "the recipient's domain has asked for fewer mails";
+            self.wait_for(domain.clone(), outgoing, (code::DOMAIN_SLOWED, text))
+                .await?;
+        }
         let mut said: Option<SendError> = None;
         // The source of chance must not be held while a mail is sent.
         let relays = route::order(&self.relays, &mut rand::rng());
         for relay in relays {
+            let text = "the relay's rate leaves no room (mail.relays.*.rate_per_s)";
+            let gate = pace::relay(&relay.settings.name);
+            if let Err(error) = self
+                .wait_for(gate, outgoing, (code::RELAY_RATE, text))
+                .await
+            {
+                said = Some(match said {
+                    Some(before) => route::milder(before, error),
+                    None => error,
+                });
+                continue;
+            }
             let started = Instant::now();
             let outcome = self.attempt(&relay, outgoing, deadline).await;
             relay.metrics.mail(&outcome, started.elapsed());
+            if let (Err(error), Some(pace), Some(domain)) = (&outcome, &self.pace, &domain)
+                && error.asks_for_less()
+            {
+                pace.slow(domain.clone());
+            }
             match outcome {
                 Err(error) if route::is_about_the_relay(&error) => {
                     if relay.health.failed(Instant::now()) && self.relays.len() > 1 {
@@ -157,6 +196,28 @@ impl Sender {
         Err(said.unwrap_or_else(SendError::not_begun))
     }
 
+    /// Until the mail may pass that gate; an error where that takes longer than a moment.
+    async fn wait_for(
+        &self,
+        gate: String,
+        outgoing: &Outgoing<'_>,
+        (code, text): (&'static str, &str),
+    ) -> Result<(), SendError> {
+        let Some(pace) = &self.pace else {
+            return Ok(());
+        };
+        match pace.turn(gate).await {
+            Turn::In(wait) if wait.is_zero() => Ok(()),
+            Turn::In(wait) => {
+                let waiting = tokio::time::sleep(wait);
+                let withdrawn = outgoing.permit.withdrawn();
+                let waited = withdrawn.run_until_cancelled(waiting).await;
+                waited.ok_or_else(SendError::not_begun)
+            }
+            Turn::Later(wait) => Err(SendError::put_off(wait, code, text)),
+        }
+    }
+
     async fn attempt(
         &self,
         relay: &Arc<Pool>,
@@ -166,11 +227,12 @@ impl Sender {
         let Outgoing {
             task_id,
             mail,
+            files,
             not_before,
             permit,
         } = *outgoing;
         let message_id = build::message_id(task_id, mail, &self.options)?;
-        let message = build::build(task_id, mail, not_before, &self.options)?;
+        let message = build::build(task_id, mail, files, not_before, &self.options)?;
         let from = mail.from.as_ref().ok_or(BuildError::Missing("sender"))?;
         let own = self.return_path.as_ref();
         let own = own.and_then(|path| path.of(task_id));

@@ -100,6 +100,8 @@ pub enum TaskError {
     Unclear(Failure),
     /// The context was cancelled before anything was done: given back as it was.
     Interrupted,
+    /// Not yet, for reasons that are not its own: put aside for that long, and no attempt is used up.
+    PutOff(Duration, Failure),
     /// This process can't do it, whatever the task says: put aside for a process that can, and no attempt is used up.
     Park(Failure),
 }

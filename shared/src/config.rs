@@ -1,13 +1,15 @@
 //! Configuration: `config.default.toml`, then the file named by `WARREN_CONFIG`, then environment
 //! variables `WARREN__SECTION__KEY`. The documented defaults are the defaults, since they are this file.
 
+mod files;
 mod list;
 mod mail;
 mod outbound;
 mod users;
 mod verification;
 
-pub use mail::{Categories, CategoryPolicy, Dkim, Mail, Relay, TlsMode};
+pub use files::Files;
+pub use mail::{Categories, CategoryPolicy, Dkim, Mail, Relay, Throttle, TlsMode};
 pub use outbound::{Outbound, Secrets};
 pub use users::Users;
 pub use verification::Verification;
@@ -53,6 +55,7 @@ pub struct Config {
     pub secrets: SecretKeys,
     pub verification: Verification,
     pub users: Users,
+    pub files: Files,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -322,7 +325,12 @@ impl Config {
             return value("mail.categories.*.priority", "must be 0 to 9");
         }
         Policy::new(&self.outbound)?;
-        let mistakes = [self.verification.mistake(), self.users.mistake()];
+        let mistakes = [
+            self.verification.mistake(),
+            self.users.mistake(),
+            self.files.mistake(),
+            self.mail.throttle.mistake(),
+        ];
         if let Some((key, detail)) = mistakes.into_iter().flatten().next() {
             return value(key, detail);
         }
@@ -336,6 +344,15 @@ impl Config {
             .any(|relay| relay.connections == 0)
         {
             return value("mail.relays.*.connections", "must be 1 or more");
+        }
+        let is_rate = |rate: f64| (0.0..=1_000_000.0).contains(&rate);
+        if !self
+            .mail
+            .relays
+            .values()
+            .all(|relay| is_rate(relay.rate_per_s))
+        {
+            return value("mail.relays.*.rate_per_s", "must be 0 to 1000000");
         }
         if !(1..=1000).contains(&self.limits.max_recipients) {
             return value("limits.max_recipients", "must be 1 to 1000");

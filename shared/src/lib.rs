@@ -2,6 +2,7 @@
 //! topology and how it is spoken to, the database schema, configuration and telemetry.
 
 pub mod address;
+pub mod attachment;
 pub mod backoff;
 pub mod broker;
 pub mod category;
@@ -11,6 +12,7 @@ pub mod db;
 pub mod envelope;
 pub mod event;
 pub mod fields;
+pub mod files;
 pub mod gate;
 pub mod kinds;
 pub mod limits;

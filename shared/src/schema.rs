@@ -362,5 +362,21 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    files (sha256) {
+        sha256 -> Text,
+        size -> BigInt,
+        used_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    task_files (task_id, sha256) {
+        task_id -> Uuid,
+        sha256 -> Text,
+        brief -> Bool,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(tasks, outbox, task_attempts, workers);
 diesel::allow_tables_to_appear_in_same_query!(api_keys, api_key_usage);

@@ -7,6 +7,7 @@
 
 pub mod endpoint;
 pub mod harness;
+pub mod http;
 pub mod inbox;
 pub mod proxy;
 pub mod services;

@@ -78,9 +78,15 @@ impl Stack {
             &proxies,
             [Link::ApiToDatabase, Link::ApiToBroker],
         );
-        let launch = with_mail(launch, smtp, api_http, &peppers(&folder)?)
-            .env("WARREN__HTTP__LISTEN", api_http.to_string())
-            .env("WARREN__HTTP__METRICS_LISTEN", api_metrics.to_string());
+        let launch = with_mail(
+            launch,
+            smtp,
+            api_http,
+            &peppers(&folder)?,
+            &folder.join("files"),
+        )
+        .env("WARREN__HTTP__LISTEN", api_http.to_string())
+        .env("WARREN__HTTP__METRICS_LISTEN", api_metrics.to_string());
         let launch = with_all(launch, &options.api_env);
         let mut api = Service::spawn(launch, format!("http://{api_http}"), "/health/ready").await?;
         api.wait_until_ready().await?;
@@ -136,8 +142,14 @@ impl Stack {
             .proxies
             .get(&Link::MailerToRelay)
             .map_or(self.smtp, Proxy::address);
-        let launch = with_mail(launch, smtp, self.api_http, &peppers(&self.folder)?)
-            .env("WARREN__WORKER__HTTP_LISTEN", http.to_string());
+        let launch = with_mail(
+            launch,
+            smtp,
+            self.api_http,
+            &peppers(&self.folder)?,
+            &self.folder.join("files"),
+        )
+        .env("WARREN__WORKER__HTTP_LISTEN", http.to_string());
         let launch = with_all(launch, &self.options.mailer_env);
         let mut mailer = Service::spawn(launch, format!("http://{http}"), "/health/ready").await?;
         mailer.wait_until_ready().await?;

@@ -2,12 +2,14 @@
 //! address sinks nobody else's copy.
 
 mod accepted;
+mod attachments;
 pub mod batch;
 mod copies;
 pub mod outcome;
 pub mod show;
 
 pub use accepted::{EmailAnswer, RecipientTask};
+pub use attachments::AttachmentRequest;
 pub(super) use copies::Mail;
 
 use crate::{
@@ -78,6 +80,9 @@ pub struct EmailRequest {
     text: Option<String>,
     /// The HTML part.
     html: Option<String>,
+    /// Files that go with it, and images that its HTML shows.
+    #[serde(default)]
+    attachments: Vec<AttachmentRequest>,
     /// Further headers, e.g. `{"X-Campaign": "spring"}`.
     #[serde(default)]
     headers: BTreeMap<String, String>,
@@ -130,7 +135,7 @@ pub struct EmailRequest {
             ("Idempotency-Replayed" = String, description = "`true`: this is the answer to an earlier request"),
         )),
         (status = 422, description = "`invalid-fields` or `idempotency-key-reused`", body = ProblemSchema, content_type = "application/problem+json"),
-        (status = 503, description = "`overloaded` or `stopping`: nothing was stored. `database-unavailable`: it may have been stored; repeat it under its Idempotency-Key", body = ProblemSchema, content_type = "application/problem+json"),
+        (status = 503, description = "`overloaded`, `stopping` or `files-unavailable`: nothing was stored. `database-unavailable`: it may have been stored; repeat it under its Idempotency-Key", body = ProblemSchema, content_type = "application/problem+json"),
     )
 )]
 pub async fn create(
@@ -144,7 +149,13 @@ pub async fn create(
         .and_then(|asked| Accepted::of(&state, asked).map_err(|errors| refusal(&state, errors)));
     match checked {
         Ok(accepted) => {
-            let accepted = accepted.without_suppressed(&state).await;
+            let accepted = match accepted.with_files(&state).await? {
+                Ok(accepted) => accepted.without_suppressed(&state).await,
+                Err(errors) => {
+                    let refusal = Problem::fields(errors);
+                    return IdempotencyKey::earlier_or(idempotency, &state, refusal).await;
+                }
+            };
             hand_over(&state, &caller, &request, idempotency, accepted).await
         }
         Err(refusal) => IdempotencyKey::earlier_or(idempotency, &state, refusal).await,

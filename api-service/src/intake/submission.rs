@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use shared::{
     fields::FieldError,
+    files::FileId,
     kinds::KindInfo,
     task::{OnWorkerLost, Priority, Queue, Status, TaskId},
 };
@@ -67,6 +68,8 @@ pub struct NewTask {
     pub payload: String,
     /// Seconds from its end until its content is removed; none: with the task.
     pub content_ttl_s: Option<i32>,
+    /// What it needs of the file store.
+    pub files: Vec<FileId>,
     /// It ends at once, CANCELLED, and nobody does it.
     pub refusal: Option<Refusal>,
     pub max_attempts: u16,

@@ -119,6 +119,8 @@ problems! {
         "At most http.max_waiting requests may wait with ?wait= at one time. Ask again later, or without ?wait=."
     TooManyStreams = 503 "too-many-streams" "Too many event streams are open"
         "At most http.max_streams event streams may be open in one process at one time. Ask again later, ask with ?wait= instead, or raise that key in the service's configuration."
+    FilesUnavailable = 503 "files-unavailable" "The file store can't be reached"
+        "Nothing was accepted. Send the request again after the seconds in Retry-After; the cause is in the log."
     DatabaseUnavailable = 503 "database-unavailable" "The database can't be reached"
         "Send the request again after the seconds in Retry-After. A POST may have been stored before the database went away, so give it an Idempotency-Key: then repeating it is safe."
     Stopping = 503 "stopping" "The service is stopping"
@@ -137,6 +139,7 @@ impl ProblemType {
             Self::Overloaded
             | Self::DatabaseUnavailable
             | Self::Stopping
+            | Self::FilesUnavailable
             | Self::RateLimited
             | Self::QuotaExhausted => Some(1),
             Self::TooManyWaiting | Self::TooManyStreams => Some(5),

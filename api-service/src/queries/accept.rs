@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, PgConnection, QueryDsl, QueryResult, RunQueryDsl,
     sql_types::{
-        Array, Binary, Double, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+        Array, Binary, Bool, Double, Integer, Nullable, SmallInt, Text, Timestamptz,
+        Uuid as SqlUuid,
     },
 };
 use shared::{
@@ -53,6 +54,10 @@ statement! {
         error_message: Array<Nullable<Text>> = Vec<Option<&'static str>>,
         lane: Array<Text> = Vec<&'static str>,
         routing_key: Array<Text> = Vec<String>,
+        // What they need of the file store.
+        file_task: Array<SqlUuid> = Vec<Uuid>,
+        file: Array<Text> = Vec<String>,
+        file_brief: Array<Bool> = Vec<bool>,
         exchange: Text = String,
         relay_after: Double = f64,
     }
@@ -75,6 +80,10 @@ statement! {
             run_at, due_at, useful_until, created_at, created_at, created_by, traceparent, limit_key, result_ttl_s,
             content_ttl_s, error_code, error_message, CASE WHEN error_code IS NOT NULL THEN now() END
         FROM input
+    ), attached AS (
+        INSERT INTO task_files (task_id, sha256, brief)
+        SELECT * FROM unnest(?, ?, ?) AS file (task_id, sha256, brief) WHERE task_id IN (SELECT id FROM input)
+        ON CONFLICT DO NOTHING
     ), published AS (
         INSERT INTO outbox (id, task_id, attempt, kind, lane, exchange, routing_key, traceparent, publish_after)
         SELECT id, id, 1, kind, lane, ?, routing_key, traceparent,
@@ -135,6 +144,11 @@ impl Accept {
                     .push(task.refusal.map(|refusal| refusal.code));
                 all.error_message
                     .push(task.refusal.map(|refusal| refusal.message));
+                for file in &task.files {
+                    all.file_task.push(task.id.0);
+                    all.file.push(file.as_str().to_owned());
+                    all.file_brief.push(task.content_ttl_s.is_some());
+                }
                 all.lane.push(task.priority.lane().as_str());
                 all.routing_key
                     .push(topology::routing_key(task.queue, task.priority.lane()));

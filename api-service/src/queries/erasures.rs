@@ -205,6 +205,9 @@ fn remove(
     .bind::<Text, _>(&patterns.bare)
     .bind::<Text, _>(PLACEHOLDER)
     .execute(connection)?;
+    diesel::sql_query("DELETE FROM task_files WHERE task_id = ANY($1)")
+        .bind::<Array<SqlUuid>, _>(theirs)
+        .execute(connection)?;
     for statement in [
         "UPDATE task_attempts SET error_message = regexp_replace(error_message, $2, $3, 'gi')
          WHERE task_id = ANY($1) AND error_message IS NOT NULL",

@@ -91,6 +91,8 @@ fn write(
             DELETE FROM task_output USING batch WHERE task_output.task_id = batch.id
          ), events AS (
             DELETE FROM email_events USING batch WHERE email_events.task_id = batch.id
+         ), files AS (
+            DELETE FROM task_files USING batch WHERE task_files.task_id = batch.id
          ), gone AS (
             DELETE FROM tasks USING batch WHERE tasks.id = batch.id RETURNING tasks.*
          )

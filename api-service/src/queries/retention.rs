@@ -36,6 +36,8 @@ pub fn delete_finished(connection: &mut PgConnection, days: u32, limit: u32) -> 
             DELETE FROM task_output USING old WHERE task_output.task_id = old.id
          ), events AS (
             DELETE FROM email_events USING old WHERE email_events.task_id = old.id
+         ), files AS (
+            DELETE FROM task_files USING old WHERE task_files.task_id = old.id
          )
          DELETE FROM tasks USING old WHERE tasks.id = old.id",
     )

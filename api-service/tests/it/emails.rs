@@ -125,7 +125,7 @@ async fn mistakes_are_named_as_in_the_request() {
             vec!["/priority", "/tags/1"],
         ),
         (json!({"run_at": "tomorrow"}), vec!["/run_at"]),
-        (json!({"attachments": []}), vec!["/attachments"]),
+        (json!({"colour": []}), vec!["/colour"]),
     ] {
         let mut body = json!({"to": "ada@example.com", "subject": "Hi", "text": "x"});
         body.as_object_mut()

@@ -14,7 +14,7 @@ use testkit::harness::wait_until;
 
 /// Shown elsewhere: by `operation` without a database, and by a unit test, since whoever could see a stopping
 /// service refuse to store would have had to come before it stopped listening; by `key_limits`, and by the worker's tests.
-const ELSEWHERE: [ProblemType; 11] = [
+const ELSEWHERE: [ProblemType; 12] = [
     ProblemType::DatabaseUnavailable,
     ProblemType::Stopping,
     ProblemType::RateLimited,
@@ -22,6 +22,7 @@ const ELSEWHERE: [ProblemType; 11] = [
     ProblemType::ReplayState,
     // By the worker's tests, which see the mails.
     ProblemType::UserExists,
+    ProblemType::FilesUnavailable,
     ProblemType::WrongCode,
     ProblemType::VerificationOver,
     ProblemType::VerificationThrottled,

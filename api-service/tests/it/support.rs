@@ -163,7 +163,7 @@ impl Api {
             key,
             url: format!("http://{}", running.api_addr),
             internal_url: format!("http://{}", running.internal_addr),
-            client: reqwest::Client::new(),
+            client: testkit::http::client(),
             config,
             running,
             stop,

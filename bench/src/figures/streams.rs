@@ -127,7 +127,7 @@ async fn memory_of_clients_that_read_nothing(bench: &mut Bench) -> Result<f64> {
 }
 
 async fn put_out_a_megabyte(bench: &Bench) -> Result<Uuid> {
-    let http = reqwest::Client::new();
+    let http = testkit::http::client();
     let url = format!("{}/api/v1/tasks", bench.rig.stack.api_url());
     let task =
         json!({"kind": "demo.stream", "payload": {"chunks": 1024, "interval_ms": 0, "size": 1024}});
@@ -167,7 +167,7 @@ type Clients = JoinSet<Result<Vec<u32>>>;
 /// A client for each task, and how many have heard of theirs.
 fn follow(bench: &Bench, ids: Vec<Uuid>) -> (Clients, Arc<AtomicUsize>) {
     let open = Arc::<AtomicUsize>::default();
-    let http = reqwest::Client::new();
+    let http = testkit::http::client();
     let mut clients = Clients::new();
     for id in ids {
         let url = format!("{}/api/v1/tasks/{id}/events", bench.rig.stack.api_url());

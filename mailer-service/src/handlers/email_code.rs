@@ -37,6 +37,7 @@ impl Handler for EmailCode {
             text: made.text,
             html: made.html,
             headers: BTreeMap::new(),
+            attachments: Vec::new(),
             category: Category::Security,
             metadata: BTreeMap::new(),
             content_removed: false,
@@ -45,6 +46,7 @@ impl Handler for EmailCode {
         let outgoing = Outgoing {
             task_id: context.task,
             mail: &mail,
+            files: &[],
             not_before: context.run_at,
             permit: context,
         };

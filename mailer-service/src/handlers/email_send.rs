@@ -2,6 +2,7 @@
 
 use super::{Context, Handler, Services};
 use crate::{
+    attachments::NoFile,
     smtp::{Class, Outgoing, SendError},
     suppressions::Unavailable,
     task::{Failure, TaskError},
@@ -34,9 +35,13 @@ impl Handler for EmailSend {
             self.text = made.text;
             self.html = made.html;
         }
+        let waiting = services.attachments.load(&self.attachments);
+        let loading = context.cancelled.run_until_cancelled(waiting).await;
+        let loaded = loading.ok_or(TaskError::Interrupted)?.map_err(no_file)?;
         let outgoing = Outgoing {
             task_id: context.task,
             mail: &self,
+            files: &loaded.contents,
             not_before: context.run_at,
             permit: context,
         };
@@ -68,6 +73,15 @@ pub(super) async fn check_suppressions(
                 text,
             )))
         }
+    }
+}
+
+fn no_file(error: NoFile) -> TaskError {
+    let text = error.to_string();
+    match error {
+        NoFile::Unavailable => TaskError::Retry(Failure::new("files_unavailable", text)),
+        NoFile::NotConfigured => TaskError::Park(Failure::new("not_configured", text)),
+        NoFile::Gone => TaskError::Fail(Failure::new("file_gone", text)),
     }
 }
 
@@ -138,6 +152,7 @@ pub(super) fn verdict(error: &SendError, recipient: Option<&EmailAddress>) -> Ta
         // that the recipient's server can drop the second copy.
         Class::UnknownOutcome => TaskError::Unclear(failure),
         Class::RetryAfter(wait) => TaskError::RetryAfter(wait, failure),
+        Class::PutOff(wait) => TaskError::PutOff(wait, failure),
         Class::Fail => TaskError::Fail(failure),
         Class::NotBegun => TaskError::Interrupted,
     }

@@ -25,6 +25,8 @@ pub(super) struct Step<'a> {
     delay: Option<Delay>,
     /// What `task_attempts` says of this attempt; the happy path leaves no row, and neither does [`PARKED`].
     outcome: Option<&'static str>,
+    /// Its turn comes later, which is nobody's failure.
+    is_put_off: bool,
 }
 
 /// Put aside: given back like what was released, for later. However often that happens, it leaves no rows.
@@ -49,6 +51,7 @@ pub(super) fn next<'a>(ended: &'a Ended, park: Duration, rng: &mut impl Rng) -> 
             failure: None,
             delay: None,
             outcome: None,
+            is_put_off: false,
         },
         Verdict::Released | Verdict::Failed(TaskError::Interrupted) => Step {
             status: Status::Pending,
@@ -56,6 +59,7 @@ pub(super) fn next<'a>(ended: &'a Ended, park: Duration, rng: &mut impl Rng) -> 
             failure: None,
             delay: None,
             outcome: Some("released"),
+            is_put_off: false,
         },
         // As after the death of a worker, the task's policy decides. A stop in good order uses up no attempt.
         Verdict::Dropped => match task.on_worker_lost {
@@ -70,6 +74,7 @@ pub(super) fn next<'a>(ended: &'a Ended, park: Duration, rng: &mut impl Rng) -> 
                 failure: Some(&DROPPED),
                 delay: None,
                 outcome: Some("released"),
+                is_put_off: false,
             },
         },
         Verdict::Failed(TaskError::Fail(failure)) => failed(failure),
@@ -80,6 +85,11 @@ pub(super) fn next<'a>(ended: &'a Ended, park: Duration, rng: &mut impl Rng) -> 
         Verdict::Failed(TaskError::Park(failure)) => Step {
             outcome: Some(PARKED),
             ..retrying(failure, Delay::Until(park_again(task, park, rng)))
+        },
+        Verdict::Failed(TaskError::PutOff(wait, failure)) => Step {
+            outcome: Some(PARKED),
+            is_put_off: true,
+            ..retrying(failure, Delay::Until(*wait))
         },
         Verdict::Failed(TaskError::Unclear(failure))
             if task.on_worker_lost == OnWorkerLost::Hold =>
@@ -130,6 +140,7 @@ fn failed(failure: &Failure) -> Step<'_> {
         failure: Some(failure),
         delay: None,
         outcome: Some("failed"),
+        is_put_off: false,
     }
 }
 
@@ -140,6 +151,7 @@ fn retrying(failure: &Failure, delay: Delay) -> Step<'_> {
         failure: Some(failure),
         delay: Some(delay),
         outcome: Some("failed"),
+        is_put_off: false,
     }
 }
 
@@ -208,7 +220,9 @@ impl Step<'_> {
             );
             return;
         }
-        if self.outcome == Some(PARKED) {
+        if self.is_put_off {
+            metrics::counter!("warren_mails_put_off_total", "code" => failure.code).increment(1);
+        } else if self.outcome == Some(PARKED) {
             parked::log(task, failure);
         } else if self.status == Status::Pending {
             tracing::warn!(

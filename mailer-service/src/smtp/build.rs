@@ -4,6 +4,7 @@
 //! The bytes are 7-bit ASCII (except for header addresses that have no ASCII form, RFC 6532) in CRLF
 //! lines of at most 998 octets (RFC 5322, 2.1.1), whatever the payload says; [`form`] checks it once more.
 
+mod body;
 mod form;
 mod text;
 
@@ -12,8 +13,8 @@ use chrono::{DateTime, Utc};
 use lettre::{
     Address,
     message::{
-        Mailbox, Mailboxes, MultiPart, SinglePart,
-        header::{self, ContentType, HeaderName, HeaderValue, Headers},
+        Mailbox, Mailboxes,
+        header::{self, HeaderName, HeaderValue, Headers},
     },
 };
 use shared::{
@@ -59,17 +60,18 @@ pub enum BuildError {
     Panicked,
 }
 
-/// Builds the mail; the result ends with CRLF and is not dot-stuffed. A mail that was scheduled is dated
+/// Builds the mail; `files` are what its attachments hold, in their order. The result ends with CRLF and is not dot-stuffed. A mail that was scheduled is dated
 /// `not_before`, another one when it was accepted.
-pub fn build(
+pub fn build<F: AsRef<[u8]>>(
     task_id: TaskId,
     mail: &EmailSend,
+    files: &[F],
     not_before: Option<DateTime<Utc>>,
     options: &BuildOptions,
 ) -> Result<Vec<u8>, BuildError> {
     // lettre panics on some input that should not get here.
     let built = catch_unwind(AssertUnwindSafe(|| {
-        assemble(task_id, mail, not_before, options)
+        assemble(task_id, mail, files, not_before, options)
     }))
     .map_err(|_| BuildError::Panicked)??;
     form::check(&built, has_utf8_addresses(mail)).map_err(BuildError::Form)?;
@@ -98,9 +100,10 @@ pub fn message_id(
     Ok(format!("{}@{domain}", mail.message_id.unwrap_or(task_id)))
 }
 
-fn assemble(
+fn assemble<F: AsRef<[u8]>>(
     task_id: TaskId,
     mail: &EmailSend,
+    files: &[F],
     not_before: Option<DateTime<Utc>>,
     options: &BuildOptions,
 ) -> Result<Vec<u8>, BuildError> {
@@ -137,7 +140,7 @@ fn assemble(
     }
     headers.set(header::MIME_VERSION_1_0);
 
-    let body = body(task_id, mail)?;
+    let body = body::body(task_id, mail, files)?;
     let mut built = Vec::with_capacity(1024 + body.len());
     write!(built, "{headers}").map_err(|_| BuildError::Panicked)?;
     built.extend_from_slice(&body);
@@ -178,32 +181,6 @@ fn unsubscribing(
         ));
     }
     Ok(())
-}
-
-/// The MIME part with its own headers.
-fn body(task_id: TaskId, mail: &EmailSend) -> Result<Vec<u8>, BuildError> {
-    match (&mail.text, &mail.html) {
-        (Some(text), Some(html)) => {
-            // "=_" occurs in no quoted-printable or base64 text (RFC 2045, 6.7), and nobody knows the id beforehand.
-            let kind = format!(
-                "multipart/alternative; boundary=\"=_{}\"",
-                task_id.0.simple()
-            );
-            let kind = ContentType::parse(&kind).map_err(|_| BuildError::Panicked)?;
-            let parts = MultiPart::builder().header(kind).build();
-            let parts = parts
-                .singlepart(SinglePart::plain(text::crlf(text)))
-                .singlepart(SinglePart::html(text::crlf(html)));
-            Ok(parts.formatted())
-        }
-        (Some(text), None) => {
-            Ok(SinglePart::plain(text::last_line_open(text::crlf(text))).formatted())
-        }
-        (None, Some(html)) => {
-            Ok(SinglePart::html(text::last_line_open(text::crlf(html))).formatted())
-        }
-        (None, None) => Err(BuildError::Missing("text or HTML part")),
-    }
 }
 
 /// When the mail was accepted, or scheduled for.

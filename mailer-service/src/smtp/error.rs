@@ -20,6 +20,8 @@ pub mod code {
     pub const OUTCOME_UNKNOWN: &str = "smtp_outcome_unknown";
     pub const MESSAGE_TOO_LARGE: &str = "smtp_message_too_large";
     pub const SMTPUTF8_UNSUPPORTED: &str = "smtp_smtputf8_unsupported";
+    pub const RELAY_RATE: &str = "smtp_relay_rate";
+    pub const DOMAIN_SLOWED: &str = "smtp_domain_slowed";
     pub const NOT_BUILDABLE: &str = "mail_not_buildable";
     pub const NOT_SIGNED: &str = "mail_not_signed";
 }
@@ -33,6 +35,8 @@ pub enum Class {
     RetryAfter(Duration),
     /// The mail will never be taken as it is.
     Fail,
+    /// Nothing was tried, since its turn comes later.
+    PutOff(Duration),
     /// Nothing was tried.
     NotBegun,
     /// The relay may or may not have the mail: the final dot may have reached it, its reply did not
@@ -54,6 +58,8 @@ pub struct SendError {
     /// For the task's error: the relay's words after its codes, or ours where it said nothing. One line, at most
     /// 300 characters, addresses masked.
     pub text: String,
+    /// The recipient was named before, so that the reply may be their domain's.
+    pub names_recipient: bool,
     #[source]
     pub source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -66,8 +72,20 @@ impl SendError {
             smtp_code: None,
             enhanced: None,
             text: text.into(),
+            names_recipient: false,
             source: None,
         }
+    }
+
+    /// The recipient's domain wants fewer mails, for now.
+    pub(super) fn asks_for_less(&self) -> bool {
+        let is_policy = |code: &str| code.starts_with("4.7.");
+        self.names_recipient
+            && (self.smtp_code == Some(421) || self.enhanced.as_deref().is_some_and(is_policy))
+    }
+
+    pub(super) fn put_off(wait: Duration, code: &'static str, text: &str) -> Self {
+        Self::new(Class::PutOff(wait), code, text)
     }
 
     pub(super) fn not_begun() -> Self {

@@ -36,7 +36,7 @@ impl Metrics {
             Ok(_) => &self.sent,
             Err(Class::Retry | Class::RetryAfter(_)) => &self.retry,
             Err(Class::Fail) => &self.failed,
-            Err(Class::NotBegun) => return,
+            Err(Class::NotBegun | Class::PutOff(_)) => return,
             Err(Class::UnknownOutcome) => &self.unknown,
         };
         counter.increment(1);

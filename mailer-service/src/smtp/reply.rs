@@ -54,6 +54,7 @@ pub(super) fn classify(phase: Phase, smtp_code: u16, text: &str) -> SendError {
     SendError {
         smtp_code: Some(smtp_code),
         enhanced: enhanced.map(str::to_owned),
+        names_recipient: matches!(phase, Phase::Rcpt | Phase::Data | Phase::Body),
         ..SendError::new(class, code, clean(words.unwrap_or(text)))
     }
 }

@@ -92,7 +92,9 @@ pub(super) fn is_about_the_relay(error: &SendError) -> bool {
 pub(super) fn milder(one: SendError, other: SendError) -> SendError {
     match (one.class, other.class) {
         (Class::RetryAfter(wait), Class::RetryAfter(shorter)) if shorter < wait => other,
-        (Class::RetryAfter(_), Class::Retry) => other,
+        // What is put off uses up no attempt.
+        (Class::RetryAfter(_), Class::Retry)
+        | (Class::Retry | Class::RetryAfter(_), Class::PutOff(_)) => other,
         _ => one,
     }
 }

@@ -47,6 +47,7 @@ fn sender(settings: Settings) -> Sender {
         relays: vec![Pool::new(settings)],
         options: BuildOptions::default(),
         return_path: None,
+        pace: None,
     }
 }
 
@@ -73,6 +74,7 @@ async fn send_if(
     let outgoing = Outgoing {
         task_id: TaskId::now(),
         mail,
+        files: &[],
         not_before: None,
         permit,
     };

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod attachments;
 mod broker;
 mod canary;
 mod database;
@@ -16,6 +17,7 @@ mod long;
 mod model;
 mod operate;
 mod outcomes;
+mod pace;
 mod parked;
 mod relays;
 mod rescue;

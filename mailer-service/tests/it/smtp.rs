@@ -80,6 +80,7 @@ async fn send(sender: &Sender, recipient: &str) -> Result<EmailSent, SendError> 
             &Outgoing {
                 task_id: TaskId::now(),
                 mail: &mail,
+                files: &[],
                 not_before: None,
                 permit: &Always::default(),
             },

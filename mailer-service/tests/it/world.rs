@@ -155,7 +155,7 @@ impl World {
         let url = format!("http://{}/api/v1", api.api_addr);
         let mut world = Self {
             key: String::new(),
-            http: Client::new(),
+            http: testkit::http::client(),
             mailers: Vec::new(),
             api: Some((api, stop)),
             url,
@@ -257,6 +257,17 @@ impl World {
 
     pub(crate) async fn delete(&self, path: &str) -> StatusCode {
         self.send(Method::DELETE, path, &Value::Null).await.0
+    }
+
+    pub(crate) async fn upload(&self, content: Vec<u8>) -> (u16, Value) {
+        let sent = self
+            .http
+            .post(format!("{}/files", self.url))
+            .bearer_auth(&self.key)
+            .body(content)
+            .send();
+        let answer = sent.await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
     /// The tables that hold the text in any column, whatever the case.

@@ -20,9 +20,40 @@ pub struct Mail {
     pub hard_bounce_days: u32,
     pub complaint_days: u32,
     pub categories: Categories,
+    pub throttle: Throttle,
     pub relays: BTreeMap<String, Relay>,
     #[serde(default)]
     pub dkim: BTreeMap<String, Dkim>,
+}
+
+/// How mails to domains that ask for less slow down and recover; mails per second.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Throttle {
+    /// 0: they don't.
+    pub first_per_s: f64,
+    pub lowest_per_s: f64,
+    pub highest_per_s: f64,
+    pub recover_s: u32,
+}
+
+impl Throttle {
+    /// Which key can't be as it is, and why.
+    pub(super) fn mistake(&self) -> Option<(&'static str, &'static str)> {
+        let is_rate = |rate: f64| rate > 0.0 && rate <= 1_000_000.0;
+        let is_off = self.first_per_s == 0.0;
+        if !(is_off
+            || is_rate(self.first_per_s)
+                && is_rate(self.lowest_per_s)
+                && is_rate(self.highest_per_s))
+        {
+            return Some((
+                "mail.throttle",
+                "rates must be above 0, first_per_s alone may be 0",
+            ));
+        }
+        (self.recover_s == 0).then_some(("mail.throttle.recover_s", "must be 1 or more"))
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -98,6 +129,9 @@ pub struct Relay {
     pub ca_file: String,
     #[serde(default = "relay_defaults::weight")]
     pub weight: u32,
+    /// 0: no limit.
+    #[serde(default)]
+    pub rate_per_s: f64,
     #[serde(default = "relay_defaults::connections")]
     pub connections: usize,
     #[serde(default = "relay_defaults::max_mails_per_connection")]

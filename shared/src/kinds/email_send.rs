@@ -3,6 +3,7 @@
 use super::{AcceptDefaults, Kind, PayloadTerms};
 use crate::{
     address::{EmailAddress, Mailbox},
+    attachment::Attachment,
     backoff::Backoff,
     category::Category,
     fields::FieldError,
@@ -51,6 +52,10 @@ pub struct EmailSend {
     /// The HTML part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub html: Option<String>,
+    /// Files that go with it; `POST /emails` alone makes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(read_only)]
+    pub attachments: Vec<Attachment>,
     /// Further headers, e.g. `{"X-Campaign": "spring"}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
@@ -174,6 +179,7 @@ impl EmailSend {
             html: None,
             template: None,
             headers: BTreeMap::new(),
+            attachments: Vec::new(),
             content_removed: true,
             ..self
         }
@@ -193,6 +199,10 @@ impl EmailSend {
                 let detail = "mails of the category marketing have Warren's own";
                 FieldError::new(format!("/headers/{name}"), detail)
             }));
+        }
+        if !self.attachments.is_empty() {
+            let detail = "are for POST /emails, which knows whether the files are there";
+            errors.push(FieldError::new("/attachments", detail));
         }
         if self.content_removed {
             let detail = "is set by Warren itself";

@@ -69,8 +69,7 @@ impl Management {
     /// `url` carries the credentials: `http://user:password@host:15672`.
     pub fn new(url: &str) -> Result<Self> {
         let base = Url::parse(url).with_context(|| format!("not a management URL: {url}"))?;
-        let client = Client::builder()
-            .no_proxy()
+        let client = crate::http::builder()
             .timeout(Duration::from_secs(20))
             .build()?;
         Ok(Self { base, client })

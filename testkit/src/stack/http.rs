@@ -6,9 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
-    let builder = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(Duration::from_secs(10));
+    let builder = crate::http::builder().timeout(Duration::from_secs(10));
     // No connection is kept: one would belong to the runtime (of a test, say) that made it.
     let builder = builder.pool_max_idle_per_host(0);
     builder.build().unwrap_or_default()

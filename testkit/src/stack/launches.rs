@@ -40,14 +40,16 @@ pub(super) fn with_servers(
         )
 }
 
-/// Where mail goes, where the links in it lead, and what these are made with.
+/// Where mail goes, where the links in it lead, what these are made with, and where attachments are.
 pub(super) fn with_mail(
     launch: Launch,
     smtp: SocketAddr,
     api: SocketAddr,
     peppers: &str,
+    files: &Path,
 ) -> Launch {
     launch
+        .env("WARREN__FILES__URL", format!("file://{}", files.display()))
         .env("WARREN__HTTP__PUBLIC_URL", format!("http://{api}"))
         .env("WARREN__SECRETS__PEPPERS", peppers)
         .env("WARREN__SERVICE__DEMO_KINDS", "true")

@@ -19,7 +19,7 @@ pub(super) async fn call(
     path: &str,
     body: Option<&str>,
 ) -> (StatusCode, Value) {
-    let mut request = reqwest::Client::new().request(method, inbox.http_url() + path);
+    let mut request = testkit::http::client().request(method, inbox.http_url() + path);
     if let Some(body) = body {
         request = request.body(body.to_owned());
     }

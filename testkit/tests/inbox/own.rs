@@ -121,7 +121,11 @@ async fn fault_rules_are_set_read_and_removed() {
 #[tokio::test]
 async fn the_page_and_its_files_are_served_with_a_policy() {
     let inbox = start();
-    let page = reqwest::get(inbox.http_url()).await.unwrap();
+    let page = testkit::http::client()
+        .get(inbox.http_url())
+        .send()
+        .await
+        .unwrap();
     let policy = page.headers()["content-security-policy"]
         .to_str()
         .unwrap()
@@ -143,7 +147,11 @@ async fn the_page_and_its_files_are_served_with_a_policy() {
         "/web/list.js",
         "/web/reader.js",
     ]) {
-        let response = reqwest::get(inbox.http_url() + file).await.unwrap();
+        let response = testkit::http::client()
+            .get(inbox.http_url() + file)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(response.status(), 200, "{file}");
     }
     assert_eq!(get(&inbox, "/readyz").await, "ok");

@@ -128,7 +128,7 @@ async fn one_mail_in_full() {
         inbox.http_url(),
         part["PartID"].as_str().unwrap()
     );
-    let response = reqwest::get(path).await.unwrap();
+    let response = testkit::http::client().get(path).send().await.unwrap();
     assert_eq!(
         response.headers()["content-type"],
         "application/octet-stream",

@@ -1,6 +1,10 @@
 //! A mail that can be sent: its copies, the tasks that they become, and what is answered.
 
-use super::{EmailRequest, Mail, copies::copies};
+use super::{
+    EmailRequest, Mail,
+    attachments::{self, Part},
+    copies::copies,
+};
 use crate::{
     app::AppState,
     auth::Caller,
@@ -67,6 +71,8 @@ pub(super) struct Accepted {
     copies: Vec<(TaskId, EmailSend)>,
     /// Of them, those whose recipients get no such mails.
     suppressed: HashSet<TaskId>,
+    /// Until [`Accepted::with_files`].
+    parts: Vec<Part>,
     content_ttl_s: Option<i32>,
     terms: Terms,
     on_worker_lost: OnWorkerLost,
@@ -105,10 +111,16 @@ impl Accepted {
             category: asked.category,
             metadata: asked.metadata,
         };
+        let parts =
+            attachments::check(asked.attachments, &state.config.files).unwrap_or_else(|wrong| {
+                errors.extend(wrong);
+                Vec::new()
+            });
         match copies(mail, &state.defaults) {
             Ok(copies) if errors.is_empty() => Ok(Self {
                 copies,
                 suppressed: HashSet::new(),
+                parts,
                 content_ttl_s,
                 terms,
                 on_worker_lost: asked.on_worker_lost.unwrap_or(OnWorkerLost::Retry),
@@ -133,10 +145,33 @@ impl Accepted {
             terms: asked.check(&state.config.limits, now, &mut Vec::new()),
             copies: copies(mail, &state.defaults)?,
             suppressed: HashSet::new(),
+            parts: Vec::new(),
             content_ttl_s: None,
             on_worker_lost: OnWorkerLost::Retry,
             now,
         })
+    }
+
+    /// Puts the attachments where workers find them. The inner error names fields of the request.
+    pub(super) async fn with_files(
+        mut self,
+        state: &AppState,
+    ) -> Result<Result<Self, Vec<FieldError>>, Problem> {
+        let parts = std::mem::take(&mut self.parts);
+        let Some((_, mail)) = self.copies.first().filter(|_| !parts.is_empty()) else {
+            return Ok(Ok(self));
+        };
+        let texts = [&mail.text, &mail.html].into_iter().flatten();
+        // In base64, which is the longest that they become.
+        let texts: usize = texts.map(|text| text.len() * 3 / 2).sum();
+        let attachments = match attachments::keep(state, parts, texts as u64).await? {
+            Ok(attachments) => attachments,
+            Err(errors) => return Ok(Err(errors)),
+        };
+        for (_, mail) in &mut self.copies {
+            mail.attachments.clone_from(&attachments);
+        }
+        Ok(Ok(self))
     }
 
     /// Marks those whose recipients get no such mails.
@@ -210,6 +245,7 @@ impl Accepted {
         let Self {
             copies,
             suppressed,
+            parts: _,
             content_ttl_s,
             terms,
             on_worker_lost,
@@ -230,6 +266,11 @@ impl Accepted {
                     priority: terms.priority,
                     payload: kinds::to_json(&mail).map_err(Problem::fields)?,
                     content_ttl_s,
+                    files: mail
+                        .attachments
+                        .iter()
+                        .map(|one| one.file.clone())
+                        .collect(),
                     refusal: suppressed.contains(&id).then_some(REFUSAL),
                     max_attempts: kind.backoff.max_attempts,
                     time_limits: TimeLimits::default(),

@@ -89,9 +89,15 @@ pub async fn create(
 ) -> Result<HttpResponse, Problem> {
     let idempotency = IdempotencyKey::of(&request, &caller, &body)?;
     let prepared = match check(&state, &body.0) {
-        Ok(checked) => {
-            let checked = without_suppressed(&state, checked).await;
-            prepare(checked, &caller, traceparent(&request).as_deref())
+        Ok((mode, checked)) => {
+            let checked = with_files(&state, checked).await?;
+            match judge(&state, mode, checked) {
+                Ok(checked) => {
+                    let checked = without_suppressed(&state, checked).await;
+                    prepare(checked, &caller, traceparent(&request).as_deref())
+                }
+                Err(refusal) => Err(refusal),
+            }
         }
         Err(refusal) => Err(refusal),
     };
@@ -101,8 +107,8 @@ pub async fn create(
     }
 }
 
-/// One outcome for each mail; a refusal where none of them is to be stored.
-fn check(state: &AppState, body: &[u8]) -> Result<Vec<Checked>, Problem> {
+/// One outcome for each mail.
+fn check(state: &AppState, body: &[u8]) -> Result<(Mode, Vec<Checked>), Problem> {
     let asked: BatchRequest<'_> = parse(body)?;
     let most = state.config.limits.max_batch;
     if !(1..=most).contains(&asked.emails.len()) {
@@ -120,7 +126,13 @@ fn check(state: &AppState, body: &[u8]) -> Result<Vec<Checked>, Problem> {
         );
         return Err(Problem::fields(vec![FieldError::new("/emails", detail)]));
     }
-    let is_refused = match asked.mode {
+    // Before files are stored for nothing.
+    judge(state, asked.mode, checked).map(|checked| (asked.mode, checked))
+}
+
+/// A refusal where none of them is to be stored.
+fn judge(state: &AppState, mode: Mode, checked: Vec<Checked>) -> Result<Vec<Checked>, Problem> {
+    let is_refused = match mode {
         Mode::Strict => checked.iter().any(Result::is_err),
         Mode::Partial => checked.iter().all(Result::is_err),
     };
@@ -137,6 +149,17 @@ fn check(state: &AppState, body: &[u8]) -> Result<Vec<Checked>, Problem> {
 fn one(state: &AppState, mail: &RawValue) -> Checked {
     let asked: EmailRequest = fields::parse(mail.get().as_bytes()).map_err(|error| vec![error])?;
     Accepted::of(state, asked)
+}
+
+async fn with_files(state: &AppState, checked: Vec<Checked>) -> Result<Vec<Checked>, Problem> {
+    let mut all = Vec::with_capacity(checked.len());
+    for one in checked {
+        all.push(match one {
+            Ok(accepted) => accepted.with_files(state).await?,
+            Err(errors) => Err(errors),
+        });
+    }
+    Ok(all)
 }
 
 async fn without_suppressed(state: &AppState, checked: Vec<Checked>) -> Vec<Checked> {

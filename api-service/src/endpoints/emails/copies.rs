@@ -48,6 +48,7 @@ pub(super) fn copies(
         text: mail.text,
         html: mail.html,
         headers: mail.headers,
+        attachments: Vec::new(),
         category: mail.category,
         metadata: mail.metadata,
         content_removed: false,

@@ -24,6 +24,7 @@ use actix_web::{
 use serde::Serialize;
 use shared::{
     address::{EmailAddress, Mailbox},
+    attachment::Attachment,
     category::Category,
     kinds::{EmailSend, EmailSent},
     task::TaskId,
@@ -55,6 +56,8 @@ pub struct EmailResource<'a> {
     run_at: Option<Timestamp>,
     /// Those of `to`, then `cc`, then `bcc`.
     recipients: Vec<Delivery<'a>>,
+    /// Files that went with it.
+    attachments: &'a [Attachment],
     /// `true`: what it says was removed (`mail.categories`).
     content_removed: bool,
     /// Only with `?include=content`: what the first recipient's copy says, while it is kept. Never of a `security` mail.
@@ -195,6 +198,7 @@ fn resource<'a>(
         cc: &payload.cc,
         tags: &copy.tags,
         metadata: &payload.metadata,
+        attachments: &payload.attachments,
         created_at: Timestamp(copy.created_at),
         run_at: copy.run_at.map(Timestamp),
         recipients: mail

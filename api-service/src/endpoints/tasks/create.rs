@@ -153,6 +153,7 @@ fn accept(state: &AppState, caller: &Caller, body: &[u8]) -> Result<NewTask, Pro
         priority: terms.priority,
         payload: payload.json,
         content_ttl_s: payload.terms.content_ttl_s,
+        files: Vec::new(),
         refusal: None,
         max_attempts,
         time_limits,

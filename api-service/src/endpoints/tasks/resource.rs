@@ -209,6 +209,7 @@ mod tests {
             priority: Priority::DEFAULT,
             payload: "{}".into(),
             content_ttl_s: None,
+            files: Vec::new(),
             refusal: None,
             max_attempts: 14,
             time_limits: crate::intake::TimeLimits::default(),

@@ -425,6 +425,7 @@ impl Mail {
             priority: Priority::new(categories.priority(Category::Security))?,
             payload: kinds::to_json(&payload).ok()?,
             content_ttl_s: None,
+            files: Vec::new(),
             refusal: None,
             max_attempts: kind.backoff.max_attempts,
             time_limits: TimeLimits::default(),

@@ -5,6 +5,9 @@ use mail_parser::MessageParser;
 use shared::kinds::{AcceptDefaults, Kind as _};
 use uuid::Uuid;
 
+/// No files.
+const NONE: &[&[u8]] = &[];
+
 const ID: TaskId = TaskId(Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001));
 
 fn defaults() -> AcceptDefaults {
@@ -28,7 +31,7 @@ fn prepared(json: &str) -> EmailSend {
 }
 
 fn built(json: &str) -> String {
-    let mail = build(ID, &prepared(json), None, &BuildOptions::default()).unwrap();
+    let mail = build(ID, &prepared(json), NONE, None, &BuildOptions::default()).unwrap();
     String::from_utf8(mail).unwrap().replace("\r\n", "\n")
 }
 
@@ -156,7 +159,7 @@ fn what_the_door_should_have_refused_is_refused_here_too() {
     let refused = |change: fn(&mut EmailSend)| {
         let mut mail = good.clone();
         change(&mut mail);
-        build(ID, &mail, None, &BuildOptions::default()).unwrap_err()
+        build(ID, &mail, NONE, None, &BuildOptions::default()).unwrap_err()
     };
     assert_eq!(
         refused(|mail| mail.from = None),
@@ -194,11 +197,17 @@ fn what_the_door_should_have_refused_is_refused_here_too() {
     // A time after the year 9999.
     let late = TaskId(Uuid::from_u128(0xffff_ffff_ffff_7000_8000_0000_0000_0001));
     assert_eq!(
-        build(late, &good, None, &BuildOptions::default()),
+        build(late, &good, NONE, None, &BuildOptions::default()),
         Err(BuildError::Panicked)
     );
     assert_eq!(
-        build(TaskId(Uuid::nil()), &good, None, &BuildOptions::default()),
+        build(
+            TaskId(Uuid::nil()),
+            &good,
+            NONE,
+            None,
+            &BuildOptions::default()
+        ),
         Err(BuildError::NoTime)
     );
 }

@@ -99,6 +99,7 @@ async fn the_deadline_ends_any_phase() {
             &Outgoing {
                 task_id: TaskId::now(),
                 mail: &mail,
+                files: &[],
                 not_before: None,
                 permit: &Always::default(),
             },

@@ -133,6 +133,7 @@ async fn whoever_waits_past_the_deadline_is_told_so() {
     let outgoing = Outgoing {
         task_id: TaskId::now(),
         mail: &mail,
+        files: &[],
         not_before: None,
         permit: &always,
     };

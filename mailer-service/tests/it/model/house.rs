@@ -80,6 +80,7 @@ impl Machine<'_> {
             priority: Priority::DEFAULT,
             payload: "{}".into(),
             content_ttl_s: None,
+            files: Vec::new(),
             refusal: None,
             max_attempts: order.max_attempts,
             time_limits: TimeLimits::default(),

@@ -93,7 +93,7 @@ proptest! {
         if mail.prepare(&defaults()).is_err() {
             return Ok(());
         }
-        let built = build(ID, &mail, None, &BuildOptions::default()).unwrap();
+        let built = build(ID, &mail, NONE, None, &BuildOptions::default()).unwrap();
         prop_assert!(built.is_ascii() || has_utf8_addresses(&mail));
         let parsed = MessageParser::default().parse(&built).unwrap();
         prop_assert_eq!(parsed.header_values("From").count() + parsed.header_values("To").count() + parsed.header_values("Bcc").count(), 2);
