@@ -17,6 +17,7 @@ pub mod report;
 pub mod scheduled;
 pub mod streams;
 pub mod templates;
+pub mod verify;
 
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ pub enum Figure {
     Sending,
     /// Mails made of a template, and signed
     Templates,
+    /// Verification codes: asking for them, and how soon they are there
+    Verify,
     /// Starts of high and low tasks in a flood of the other
     Lanes,
     /// How soon a cancelled task ends and a paused queue rests
@@ -149,6 +152,7 @@ impl Bench {
             Figure::Noop => drain::noops(self).await,
             Figure::Sending => accept::while_sending(self).await,
             Figure::Templates => templates::measure(self).await,
+            Figure::Verify => verify::measure(self).await,
             Figure::Lanes => lanes::measure(self).await,
             Figure::Operating => operating::measure(self).await,
             Figure::Scheduled => scheduled::measure(self).await,

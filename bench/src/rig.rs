@@ -173,7 +173,7 @@ impl Rig {
             self.database.keep_history().await?;
         } else {
             self.database
-                .execute("TRUNCATE tasks, outbox, task_attempts, task_output, idempotency_keys")
+                .execute("TRUNCATE tasks, outbox, task_attempts, task_output, task_files, idempotency_keys, verifications, verification_recipients")
                 .await?;
         }
         // Outside the measurement, so that none pays for the one before.

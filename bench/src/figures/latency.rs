@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use testkit::inbox::{Inbox, InboxOptions};
 
 use super::Bench;
-use crate::load::{Load, Plan, percentile};
+use crate::load::{Body, Load, Plan, percentile};
 
 const MAILS: u64 = 50;
 /// Between two mails, so that each finds everything idle.
@@ -19,6 +19,11 @@ const PORT: &str = "WARREN__MAIL__RELAYS__DEFAULT__PORT";
 
 /// p50 and p99 of each run's mails.
 pub async fn measure(bench: &mut Bench) -> Result<()> {
+    of(bench, Body::Mail).await
+}
+
+/// The same for other requests that make a mail.
+pub async fn of(bench: &mut Bench, body: Body) -> Result<()> {
     let sink = Inbox::start(InboxOptions {
         keep_raw: false,
         smtps: None,
@@ -31,7 +36,7 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
         let mut times = Vec::new();
         // Not counted: the first ones open the connections.
         for number in 0..MAILS + 5 {
-            let time = one(bench, &sink).await?;
+            let time = one(bench, &sink, body).await?;
             if number >= 5 {
                 times.push(u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
             }
@@ -40,7 +45,12 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
         medians.push(f64::from(percentile(&times, 0.5)) / 1000.0);
         tails.push(f64::from(percentile(&times, 0.99)) / 1000.0);
     }
-    let name = format!("request start → sink, {MAILS} single mails, p50, ms");
+    let what = if body == Body::Verification {
+        "codes"
+    } else {
+        "mails"
+    };
+    let name = format!("request start → sink, {MAILS} single {what}, p50, ms");
     bench.report.at_most(name, &medians, 5.0);
     bench.report.several("– p99, ms".to_owned(), &tails);
     point_mailer_at(bench, usual).await?;
@@ -49,10 +59,11 @@ pub async fn measure(bench: &mut Bench) -> Result<()> {
     bench.rig.empty().await
 }
 
-async fn one(bench: &Bench, sink: &Inbox) -> Result<Duration> {
+async fn one(bench: &Bench, sink: &Inbox, body: Body) -> Result<Duration> {
     let wanted = sink.count() + 1;
     let plan = Plan {
         requests: 1,
+        body,
         ..bench.accepting(1)?
     };
     let connected = SystemTime::now();
@@ -63,7 +74,7 @@ async fn one(bench: &Bench, sink: &Inbox) -> Result<Duration> {
     ensure!(
         tally.good() == 1,
         "the mail was not accepted: {:?}",
-        tally.trouble(202)
+        tally.trouble(body.wanted_status())
     );
     let begin = tally.began.context("no request was begun")?;
     ensure!(begin >= connected, "the clock was set back");

@@ -15,6 +15,8 @@ pub enum Body {
     Noop,
     /// A mail made of a template that Warren brings.
     TemplateMail,
+    /// A verification code.
+    Verification,
     /// One `demo.stream` of [`STREAM_LINES`].
     Stream,
     /// One `demo.noop` that is due in [`DELAY_S`].
@@ -40,14 +42,18 @@ const PLACE: &[u8] = b"000000000000";
 
 impl Body {
     pub fn wanted_status(self) -> u16 {
-        if self == Self::Echo { 200 } else { 202 }
+        match self {
+            Self::Echo => 200,
+            Self::Verification => 201,
+            _ => 202,
+        }
     }
 
     fn path(self) -> &'static str {
-        if self == Self::Echo {
-            "/echo"
-        } else {
-            "/api/v1/tasks"
+        match self {
+            Self::Echo => "/echo",
+            Self::Verification => "/api/v1/verifications",
+            _ => "/api/v1/tasks",
         }
     }
 
@@ -66,6 +72,9 @@ impl Body {
         }
         if self == Self::TemplateMail {
             return r#"{"kind":"email.send","payload":{"to":"bench-000000000000@example.com","template":{"name":"warren.welcome","locale":"en","variables":{"name":"Ada","product":"Shop","url":"https://example.com/start"}}}}"#.to_owned();
+        }
+        if self == Self::Verification {
+            return r#"{"recipient":"bench-000000000000@example.com","purpose":"login","locale":"en"}"#.to_owned();
         }
         if self == Self::Stream {
             return format!(
