@@ -42,6 +42,11 @@ if [ "${1:-}" = test ]; then
   }
   needs dkimpy "$(has_module dkim)" python3-dkim
   needs pynacl "$(has_module nacl)" python3-nacl
+  # And mails are handed to a server that nobody here wrote.
+  needs postfix "$(any_file /usr/sbin/postfix)" postfix
+  needs sasldb "$(any_file /usr/lib/*/sasl2/libsasldb.so /usr/lib64/sasl2/libsasldb.so)" libsasl2-modules-db
+  needs sasl-plain "$(any_file /usr/lib/*/sasl2/libplain.so /usr/lib64/sasl2/libplain.so)" libsasl2-modules
+  needs saslpasswd2 "$(any_file /usr/sbin/saslpasswd2)" sasl2-bin
 fi
 
 rust_hint() {
@@ -61,7 +66,7 @@ if [ -n "$missing" ]; then
     echo "  Arch:    sudo pacman -S gcc make postgresql rabbitmq" >&2
     echo "  macOS:   xcode-select --install; brew install postgresql rabbitmq" >&2
     echo "(libfaketime, for make faults alone, has that name everywhere; dkimpy and pynacl, for make test alone," >&2
-    echo "are Python packages: pip install dkimpy pynacl)" >&2
+    echo "are Python packages: pip install dkimpy pynacl; make test hands mails to a Postfix with Cyrus SASL too)" >&2
     echo "or use Docker: make run RUNNER=docker" >&2
     [ "$cargo" = yes ] || rust_hint
     exit 1
@@ -100,7 +105,7 @@ if [ -n "$missing" ]; then
   apt install --no-install-recommends $packages
   # Nor at the next boot: they would hold the usual ports.
   if [ -d /run/systemd/system ]; then
-    for service in postgresql rabbitmq-server; do
+    for service in postgresql rabbitmq-server postfix; do
       case "$packages " in *" $service "*) $as_root systemctl disable --quiet "$service" || true ;; esac
     done
   fi

@@ -6,6 +6,7 @@
 
 pub mod management;
 pub mod ports;
+pub mod postfix;
 pub mod postgres;
 pub mod process;
 pub mod procfs;
@@ -17,6 +18,7 @@ mod place;
 
 pub use credentials::Credentials;
 pub use management::{Management, QueueInfo, QueueMessage, QueueTotals};
+pub use postfix::Postfix;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Launch, Process};
 pub use rabbitmq::{RabbitMq, RabbitMqOptions};

@@ -5,8 +5,8 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use anyhow::Context as _;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::{
     ServerConfig,
@@ -24,12 +24,7 @@ pub(crate) struct Identity {
 impl Identity {
     /// A fresh authority and a certificate for `localhost`, 127.0.0.1 and `::1`.
     pub(crate) fn generate() -> anyhow::Result<Self> {
-        let ca = authority().context("making the certificate authority")?;
-        let key = KeyPair::generate().context("making the server's key")?;
-        let certificate = server_params()
-            .and_then(|params| params.signed_by(&key, &ca))
-            .context("making the server's certificate")?;
-
+        let (ca, certificate, key) = certificate()?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
@@ -41,6 +36,33 @@ impl Identity {
             ca_pem: ca.pem(),
         })
     }
+}
+
+/// The same in PEM, for servers of others.
+pub(crate) struct Pem {
+    pub(crate) ca: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Pem {
+    pub(crate) fn generate() -> anyhow::Result<Self> {
+        let (ca, certificate, key) = certificate()?;
+        Ok(Self {
+            ca: ca.pem(),
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+}
+
+fn certificate() -> anyhow::Result<(CertifiedIssuer<'static, KeyPair>, Certificate, KeyPair)> {
+    let ca = authority().context("making the certificate authority")?;
+    let key = KeyPair::generate().context("making the server's key")?;
+    let certificate = server_params()
+        .and_then(|params| params.signed_by(&key, &ca))
+        .context("making the server's certificate")?;
+    Ok((ca, certificate, key))
 }
 
 fn authority() -> Result<CertifiedIssuer<'static, KeyPair>, rcgen::Error> {

@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use std::{fs, path::PathBuf};
 
 /// A folder of the test's own.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("warren-{name}-{}", uuid::Uuid::now_v7()));
         Self(path)
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("file://{}", self.0.display())
     }
 
@@ -33,12 +33,12 @@ impl Drop for Folder {
     }
 }
 
-fn in_base64(content: &[u8]) -> String {
+pub(crate) fn in_base64(content: &[u8]) -> String {
     BASE64_STANDARD.encode(content)
 }
 
 /// Bytes that no encoding leaves alone.
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -10,12 +10,12 @@ use std::{
     process::{Command, Stdio},
 };
 
-fn key(name: &str) -> String {
+pub(crate) fn key(name: &str) -> String {
     format!("{}/tests/keys/{name}.pem", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A Python that has dkimpy: the distribution's, whose packages `make test` installs, or another one.
-fn python() -> &'static str {
+pub(crate) fn python() -> &'static str {
     let has_it = |python: &&str| {
         let mut import = Command::new(python);
         import
@@ -30,7 +30,7 @@ fn python() -> &'static str {
 }
 
 /// What dkimpy says of each signature.
-fn verified(mail: &[u8], records: &BTreeMap<String, String>) -> Vec<bool> {
+pub(crate) fn verified(mail: &[u8], records: &BTreeMap<String, String>) -> Vec<bool> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dkim_verify.py");
     let mut python = Command::new(python())
         .arg(script)

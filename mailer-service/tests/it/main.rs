@@ -10,6 +10,7 @@ mod database;
 mod dkim;
 mod doctor;
 mod http_request;
+mod interop;
 mod life;
 mod limits;
 mod lines;
