@@ -236,6 +236,34 @@ mod tests {
         assert!(Mailbox::parse("Ada\r\nBcc: x <ada@example.com>").is_err());
     }
 
+    #[test]
+    fn what_is_hostile_is_refused_or_harmless() {
+        for line in include_str!("../tests/corpus/hostile.jsonl").lines() {
+            let text: String = serde_json::from_str(line).unwrap();
+            for text in [
+                text.clone(),
+                format!("{text}@example.com"),
+                format!("{text} <a@example.com>"),
+                format!("\"{text}\" <a@example.com>"),
+            ] {
+                let Ok(mailbox) = Mailbox::parse(&text) else {
+                    continue;
+                };
+                let address = mailbox.address.as_str();
+                let is_special =
+                    |c: char| c.is_control() || c.is_whitespace() || "<>\"(),;:\\[]".contains(c);
+                assert!(!address.contains(is_special), "{line}");
+                assert!(mailbox.address.domain().is_ascii(), "{line}");
+                assert!(
+                    !mailbox
+                        .name
+                        .is_some_and(|name| name.contains(char::is_control)),
+                    "{line}"
+                );
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn a_parsed_address_is_safe_in_a_command(text in "\\PC{0,40}@?\\PC{0,40}|[ -~\r\n]{0,60}") {

@@ -36,6 +36,10 @@ pub fn check_filename(name: &str) -> Result<(), &'static str> {
     if name.chars().any(|c| c.is_control() || "/\\".contains(c)) || is_reordering(name) {
         return Err("must be a name without folders and without control characters");
     }
+    // Mail programs take it for an encoded word (RFC 2047), also where it is none.
+    if name.contains("=?") {
+        return Err("must not contain '=?'");
+    }
     Ok(())
 }
 
@@ -127,6 +131,23 @@ mod tests {
         assert_eq!(check_content_id("logo@1"), Ok(()));
         for id in ["", "<x>", "a b", "x\r\n"] {
             assert!(check_content_id(id).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_hostile_is_no_name_type_or_id() {
+        for line in include_str!("../tests/corpus/hostile.jsonl").lines() {
+            let text: String = serde_json::from_str(line).unwrap();
+            if check_filename(&text).is_ok() {
+                assert!(
+                    !text.contains(|c: char| c.is_control() || "/\\".contains(c)),
+                    "{line}"
+                );
+            }
+            for checked in [check_content_type(&text), check_content_id(&text)] {
+                let is_plain = |c: char| c.is_ascii_graphic() && !"<>\"\\;,".contains(c);
+                assert!(checked.is_err() || text.chars().all(is_plain), "{line}");
+            }
         }
     }
 

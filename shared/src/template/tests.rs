@@ -12,7 +12,7 @@ fn compiled(content: Value) -> Result<Compiled, Errors> {
 
 /// One variant of Markdown, with the variable `name` and another one of the given type.
 fn with_markdown(markdown: &str, kind: &str) -> Compiled {
-    let variables = json!({"name": {"type": "string"}, "more": {"type": kind, "required": false}});
+    let variables = json!({"name": {"type": "string"}, "more": {"type": kind, "required": false}, "url": {"type": "url", "required": false}});
     let variants = json!({"en": {"subject": "Hello {{ name }}", "markdown": markdown}});
     compiled(json!({"default_locale": "en", "variables": variables, "variants": variants})).unwrap()
 }
@@ -45,6 +45,43 @@ fn a_value_stays_text() {
     }
     let done = render(&template, &json!({"name": "a\r\nBcc: eve@example.com"})).unwrap();
     assert_eq!(done.subject, "Hello a Bcc: eve@example.com");
+}
+
+/// The tags of an HTML text, in their order, with what is in them.
+fn tags(html: &str) -> Vec<&str> {
+    let pieces = html.split('<').skip(1);
+    pieces
+        .map(|piece| piece.split('>').next().unwrap())
+        .collect()
+}
+
+#[test]
+fn no_hostile_value_changes_a_mails_form() {
+    let template = with_markdown(
+        "# Hi {{ name }}\n\n- {{ name }}\n\n[More]({{ url }}) **{{ name }}** `{{ name }}`\n\n{{ name }}",
+        "string",
+    );
+    let of = |name: &str| {
+        render(
+            &template,
+            &json!({"name": name, "url": "https://example.com/a"}),
+        )
+    };
+    let plain = of("Ada").unwrap();
+    for line in include_str!("../../tests/corpus/hostile.jsonl").lines() {
+        let name: String = serde_json::from_str(line).unwrap();
+        // What can't be in a mail at all is refused as a value.
+        let Ok(made) = of(&name) else {
+            assert!(name.contains('\0'), "{line}");
+            continue;
+        };
+        assert!(!made.subject.contains(char::is_control), "{line}");
+        assert_eq!(
+            tags(made.html.as_ref().unwrap()),
+            tags(plain.html.as_ref().unwrap()),
+            "{line}"
+        );
+    }
 }
 
 /// What a reader of the HTML sees, roughly.
