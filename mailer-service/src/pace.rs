@@ -20,7 +20,7 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Between two looks at which gates there are.
 const EVERY: Duration = Duration::from_secs(1);
@@ -49,6 +49,7 @@ pub struct Pace {
     gates: Arc<RwLock<HashSet<String>>>,
     asked: Sender<Request>,
     slows: bool,
+    mailers: watch::Receiver<usize>,
 }
 
 #[derive(Debug)]
@@ -72,10 +73,13 @@ impl Pace {
     pub fn spawn(config: &Config) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (asked, requests) = channel();
         let gates = Arc::default();
+        // As many as can be, until it is known.
+        let (count, mailers) = watch::channel(usize::MAX);
         let pace = Self {
             gates: Arc::clone(&gates),
             asked,
             slows: config.mail.throttle.first_per_s > 0.0,
+            mailers,
         };
         let rates = config
             .mail
@@ -87,6 +91,7 @@ impl Pace {
             relays: Some(rates.collect()),
             throttle: config.mail.throttle.clone(),
             gates,
+            mailers: count,
             refused: HashMap::new(),
         };
         let thread = threads::spawn("pace", move || thread.run(&requests))?;
@@ -107,6 +112,11 @@ impl Pace {
         turn.await.unwrap_or(Turn::Later(SHORTEST))
     }
 
+    /// How many living workers send mails; very many, until that is known.
+    pub fn mailers(&self) -> watch::Receiver<usize> {
+        self.mailers.clone()
+    }
+
     /// The domain behind that gate has asked for less.
     pub fn slow(&self, gate: String) {
         if self.slows {
@@ -121,6 +131,7 @@ struct Thread {
     relays: Option<Vec<(String, f64)>>,
     throttle: Throttle,
     gates: Arc<RwLock<HashSet<String>>>,
+    mailers: watch::Sender<usize>,
     /// Mails put off at each gate, and since when they are counted.
     refused: HashMap<String, (Instant, u32)>,
 }
@@ -151,11 +162,17 @@ impl Thread {
                 pace::set_relays(connection, relays)?;
             }
             pace::recover(connection, throttle)?;
-            pace::gates(connection)
+            Ok((pace::gates(connection)?, pace::mailers(connection)?))
         });
         match read {
-            Ok(found) => {
+            Ok((found, mailers)) => {
                 self.relays = None;
+                let mailers = usize::try_from(mailers).unwrap_or_default().max(1);
+                self.mailers.send_if_modified(|known| {
+                    let is_new = *known != mailers;
+                    *known = mailers;
+                    is_new
+                });
                 let names: HashSet<String> = found.into_iter().map(|gate| gate.name).collect();
                 self.refused.retain(|gate, _| names.contains(gate));
                 *self.gates.write().unwrap_or_else(PoisonError::into_inner) = names;

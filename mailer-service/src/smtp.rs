@@ -124,9 +124,12 @@ impl Sender {
         })
     }
 
-    /// Mails keep to that pace.
+    /// Mails keep to that pace, and connections to this process's share. Must be called in a tokio runtime.
     #[must_use]
     pub fn paced_by(self, pace: Pace) -> Self {
+        for relay in &self.relays {
+            relay.share(pace.mailers());
+        }
         let pace = Some(pace);
         Self { pace, ..self }
     }

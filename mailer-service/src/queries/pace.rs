@@ -2,7 +2,7 @@
 
 use diesel::{
     PgConnection, QueryResult, QueryableByName, RunQueryDsl,
-    sql_types::{Double, Integer, Text},
+    sql_types::{BigInt, Double, Integer, Text},
 };
 use shared::config::Throttle;
 
@@ -30,6 +30,20 @@ pub struct Places {
 
 pub fn gates(connection: &mut PgConnection) -> QueryResult<Vec<Gate>> {
     diesel::sql_query("SELECT name, rate FROM mail_gates").load(connection)
+}
+
+/// Living workers that send mails.
+pub fn mailers(connection: &mut PgConnection) -> QueryResult<i64> {
+    #[derive(QueryableByName)]
+    struct Count {
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+    diesel::sql_query(
+        "SELECT count(*) AS count FROM workers WHERE state = 'alive' AND 'mail' = ANY(queues)",
+    )
+    .get_result(connection)
+    .map(|row: Count| row.count)
 }
 
 /// Makes the gates of relays what the configuration says; 0: none.

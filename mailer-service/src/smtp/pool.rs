@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep_until, timeout_at},
 };
 
@@ -153,6 +153,50 @@ impl Pool {
             );
         }
         *paused = Some((now + PAUSE, error.again()));
+    }
+
+    /// Keeps to this process's share of `connections_total` while there is a pool; `mailers` share them. Must be called in
+    /// a tokio runtime.
+    pub(super) fn share(self: &Arc<Self>, mut mailers: watch::Receiver<usize>) {
+        let total = self.settings.connections_total;
+        if total == 0 {
+            return;
+        }
+        let (pool, permits) = (Arc::downgrade(self), Arc::clone(&self.permits));
+        let connections = self.settings.connections;
+        tokio::spawn(async move {
+            // The permits of others' connections.
+            let mut kept: Vec<OwnedSemaphorePermit> = Vec::new();
+            loop {
+                let share = (total / (*mailers.borrow_and_update()).max(1)).max(1);
+                let wanted = connections.saturating_sub(share);
+                kept.truncate(wanted);
+                let more = async {
+                    if kept.len() < wanted {
+                        Arc::clone(&permits).acquire_owned().await.ok()
+                    } else {
+                        std::future::pending().await
+                    }
+                };
+                tokio::select! {
+                    permit = more => {
+                        let (Some(permit), Some(pool)) = (permit, pool.upgrade()) else { return };
+                        kept.push(permit);
+                        pool.end_surplus();
+                    }
+                    changed = mailers.changed() => if changed.is_err() { return },
+                }
+            }
+        });
+    }
+
+    /// Ends idle connections beyond what permits are free for.
+    fn end_surplus(&self) {
+        let mut idle = lock(&self.idle);
+        while idle.len() > self.permits.available_permits() {
+            let oldest = idle.remove(0);
+            tokio::spawn(oldest.connection.quit(QUIT_LIMIT));
+        }
     }
 
     /// Says QUIT on all idle connections and on every other one when it comes back.

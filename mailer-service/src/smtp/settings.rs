@@ -25,6 +25,8 @@ pub(super) struct Settings {
     /// Its chance among the others; 0: only when none of them lets a mail in.
     pub(super) weight: u32,
     pub(super) connections: usize,
+    /// Of all processes together; 0: no limit.
+    pub(super) connections_total: usize,
     pub(super) max_mails: u32,
     pub(super) max_idle: Duration,
     pub(super) timeouts: Timeouts,
@@ -139,6 +141,7 @@ impl Settings {
             helo,
             weight: relay.weight,
             connections: relay.connections,
+            connections_total: relay.connections_total,
             max_mails: relay.max_mails_per_connection,
             max_idle: Duration::from_secs(relay.max_idle_s),
             timeouts: Timeouts {

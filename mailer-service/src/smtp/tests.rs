@@ -34,6 +34,7 @@ fn settings(relay: &Relay) -> Settings {
         connections: 1,
         max_mails: 100,
         max_idle: LONG,
+        connections_total: 0,
         timeouts: Timeouts {
             connect: LONG,
             command: LONG,

@@ -98,3 +98,38 @@ async fn a_domain_that_asks_for_less_gets_less_for_a_while() {
     assert_eq!(world.inbox.count(), 62);
     world.finish().await;
 }
+
+#[tokio::test]
+async fn connections_are_shared_out() {
+    let settings = [
+        ("mail.relays.default.connections", "6"),
+        ("mail.relays.default.connections_total", "4"),
+    ];
+    let mut world = World::started("pace_connections", &settings).await;
+    world.start_mailer();
+    let most_of = async |mails: usize| {
+        let before = world.inbox.count();
+        let batch: Vec<_> = (0..mails)
+            .map(|n| json!({"to": format!("r{n}@example.com"), "subject": "x", "text": "y"}))
+            .collect();
+        world.post("/emails/batch", &json!({"emails": batch})).await;
+        let mut most = 0;
+        while world.inbox.count() < before + mails as u64 {
+            most = most.max(world.inbox.connections());
+            tokio::task::yield_now().await;
+        }
+        most
+    };
+    // Each knows of the other within a second, and of the other's end likewise.
+    let wait = async |what: &str, wanted: std::ops::RangeInclusive<usize>| {
+        world
+            .env
+            .wait_until(LONG, what, async || wanted.contains(&most_of(300).await))
+            .await;
+    };
+    wait("four connections of two workers", 3..=4).await;
+    for _ in 0..5 {
+        assert!(most_of(300).await <= 4);
+    }
+    world.finish().await;
+}

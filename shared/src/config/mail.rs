@@ -134,6 +134,9 @@ pub struct Relay {
     pub rate_per_s: f64,
     #[serde(default = "relay_defaults::connections")]
     pub connections: usize,
+    /// Of all processes together; 0: no limit.
+    #[serde(default)]
+    pub connections_total: usize,
     #[serde(default = "relay_defaults::max_mails_per_connection")]
     pub max_mails_per_connection: u32,
     #[serde(default = "relay_defaults::max_idle_s")]
