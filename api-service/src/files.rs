@@ -10,12 +10,14 @@ use shared::{
     db::Pool,
     files::{FileError, FileId, Files},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 type Bytes = actix_web::web::Bytes;
 
 const KIBIBYTE: usize = 1024;
+/// How long an upload waits for others.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Clones share the room.
 #[derive(Debug, Clone)]
@@ -44,11 +46,13 @@ impl Store {
     }
 
     /// Waits until there is room for so many bytes; while it is held, they may be in memory.
-    pub async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    pub async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let kibibytes = bytes.div_ceil(KIBIBYTE).min(self.kibibytes);
         let kibibytes = u32::try_from(kibibytes).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(kibibytes).await;
-        room.ok()
+        let room = Arc::clone(&self.room).acquire_many_owned(kibibytes);
+        let room = tokio::time::timeout(PATIENCE, room).await;
+        room.map_err(|_| Problem::new(ProblemType::Overloaded))?
+            .map_err(Problem::internal)
     }
 
     /// Keeps these contents for `files.keep_hours` from now, and as long as a task needs them.
@@ -62,9 +66,13 @@ impl Store {
             .collect();
         pool.run(move |connection| files::note(connection, &sizes))
             .await?;
+        let mut ids = Vec::with_capacity(contents.len());
         for (id, content) in contents {
             self.files.put(&id, content).await?;
+            ids.push(id);
         }
+        pool.run(move |connection| files::stored(connection, &ids))
+            .await?;
         Ok(())
     }
 }

@@ -8,15 +8,16 @@ mod turns;
 use crate::{
     archive::{self, Archive, ArchiveError},
     queries::{
-        audit, budgets, erasures, export, files, load, outbox, policy, replays, retention,
-        suppressions, verifications, workers,
+        audit, budgets, erasures, export, files as queries_files, load, outbox, policy, replays,
+        retention, suppressions, verifications, workers,
     },
 };
+use chrono::TimeDelta;
 use diesel::{PgConnection, QueryResult};
 use shared::{
     config::{Config, Retention},
     db::{DbError, Session},
-    files::{FileError, FileId, Files},
+    files::{FileId, Files},
     gate::Gate,
     threads,
 };
@@ -29,8 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 const BETWEEN_BATCHES: Duration = Duration::from_millis(100);
 const BATCH: i64 = 1000;
-/// They are deleted one by one, while their rows are locked.
+/// They are deleted one by one.
 const FILES: i64 = 100;
+/// For one file, and for a batch of them.
+const FILE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why a batch was not done; the next round tries again.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,13 @@ fn chores(config: &Config, files: Option<Files>) -> Vec<Chore> {
     let audit_days = config.retention.audit_days;
     let keep_days = config.verification.keep_days;
     let finished_days = config.retention.finished_days;
+    // From a task's id to its commit, and what clocks may differ by.
+    let margin = config.accept.patience_ms.saturating_mul(2).min(3_600_000);
+    let margin = TimeDelta::milliseconds(i64::try_from(margin).unwrap_or_default() + 1000)
+        + TimeDelta::from_std(Duration::from_secs_f64(
+            config.rescue.clock_skew_s.clamp(0.0, 3600.0) * 2.0,
+        ))
+        .unwrap_or_default();
     let mut chores = vec![
         Chore::rows("expired tasks", |c| retention::expire(c, BATCH)),
         Chore::rows("expired results", |c| retention::expire_results(c, BATCH)),
@@ -74,7 +84,9 @@ fn chores(config: &Config, files: Option<Files>) -> Vec<Chore> {
         Chore::rows("old verifications", move |c| {
             verifications::clean(c, keep_days, BATCH)
         }),
-        Chore::rows("tasks of erased users", |c| erasures::step(c, BATCH)),
+        Chore::rows("tasks of erased users", move |c| {
+            erasures::step(c, BATCH, margin)
+        }),
         Chore::rows("old idempotency keys", move |c| {
             retention::forget_keys(c, hours, BATCH)
         }),
@@ -86,11 +98,7 @@ fn chores(config: &Config, files: Option<Files>) -> Vec<Chore> {
     if let Some((files, runtime)) = files.zip(Handle::try_current().ok()) {
         let hours = config.files.keep_hours;
         chores.push(Chore::rows("unused files", move |c| {
-            let delete = |id: &FileId| {
-                let deleted = runtime.block_on(files.delete(id));
-                deleted.inspect_err(warn_of_files).is_ok()
-            };
-            files::collect(c, hours, FILES, &delete)
+            delete_files(c, hours, &files, &runtime)
         }));
     }
     if audit_days > 0 {
@@ -115,11 +123,41 @@ fn chores(config: &Config, files: Option<Files>) -> Vec<Chore> {
     chores
 }
 
-fn warn_of_files(error: &FileError) {
-    tracing::warn!(
-        error = error as &dyn std::error::Error,
-        "a file that nobody needs could not be deleted"
-    );
+/// One batch of files that nobody needs. A store that does not answer is left alone until the next round.
+fn delete_files(
+    connection: &mut PgConnection,
+    hours: u32,
+    files: &Files,
+    runtime: &Handle,
+) -> QueryResult<usize> {
+    let delete = |id: &FileId| {
+        let deleting = async { tokio::time::timeout(FILE_LIMIT, files.delete(id)).await };
+        match runtime.block_on(deleting) {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a file that nobody needs could not be deleted"
+                );
+                false
+            }
+            Err(_) => {
+                tracing::warn!("a file that nobody needs could not be deleted in time");
+                false
+            }
+        }
+    };
+    let begin = Instant::now();
+    let unused = queries_files::take_unused(connection, hours, FILES)?;
+    let is_full = i64::try_from(unused.len()).is_ok_and(|count| count == FILES);
+    for id in unused {
+        if begin.elapsed() > FILE_LIMIT || !queries_files::remove(connection, &id, hours, &delete)?
+        {
+            return Ok(0);
+        }
+    }
+    let more = if is_full { BATCH } else { 0 };
+    Ok(usize::try_from(more).unwrap_or_default())
 }
 
 /// Must be called in a tokio runtime where there are files.

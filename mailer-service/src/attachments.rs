@@ -4,23 +4,29 @@
 use crate::setup::{SetupError, unusable};
 use bytes::Bytes;
 use quick_cache::{Weighter, sync::Cache};
+use rand::RngExt as _;
 use shared::{
     attachment::{Attachment, encoded_size},
     config::Config,
     files::{FileError, FileId, Files},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The unit in which bytes are counted.
 const KIBIBYTE: usize = 1024;
 const FEW: usize = 64;
+/// How long a mail waits for room in its slot, and then for how many seconds without one.
+const PATIENCE: Duration = Duration::from_secs(1);
+const LATER: std::ops::Range<u64> = 3..15;
 
 /// Why a mail can't be sent now, or at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoFile {
     #[error("an attachment could not be read")]
     Unavailable,
+    #[error("other mails with attachments come first (files.max_buffered_bytes)")]
+    Crowded(Duration),
     #[error("the worker that got it has no files.url")]
     NotConfigured,
     #[error("an attachment is gone from the file store, or is not what it was")]
@@ -79,7 +85,12 @@ impl Attachments {
             .sum();
         let kibibytes = usize::try_from(bytes.div_ceil(KIBIBYTE as u64)).unwrap_or(usize::MAX);
         let kibibytes = u32::try_from(kibibytes.min(self.kibibytes)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(kibibytes).await;
+        let room = Arc::clone(&self.room).acquire_many_owned(kibibytes);
+        // Others have a use for the slot meanwhile.
+        let Ok(room) = tokio::time::timeout(PATIENCE, room).await else {
+            let wait = rand::rng().random_range(LATER);
+            return Err(NoFile::Crowded(Duration::from_secs(wait)));
+        };
         let mut contents = Vec::with_capacity(attachments.len());
         for attachment in attachments {
             let id = &attachment.file;

@@ -119,6 +119,7 @@ pub struct Http {
     pub stream_heartbeat_s: u64,
     pub max_page: u32,
     pub public_url: String,
+    pub client_address_header: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

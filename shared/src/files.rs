@@ -4,16 +4,18 @@
 use crate::config::{self, ConfigError};
 use bytes::Bytes;
 use object_store::{
-    ObjectStore, ObjectStoreExt as _, aws::AmazonS3Builder, local::LocalFileSystem, path::Path,
-    prefix::PrefixStore,
+    ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem,
+    path::Path, prefix::PrefixStore,
 };
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use sha2::{Digest as _, Sha256};
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 use url::Url;
 
 const KEY: &str = "files.url";
+/// How long one request to S3 is tried; callers try again themselves.
+const RETRY_LIMIT: Duration = Duration::from_secs(10);
 
 /// The SHA-256 of a content, in 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -151,6 +153,11 @@ fn s3(url: &Url, config: &config::Files) -> Result<Arc<dyn ObjectStore>, ConfigE
             .with_secret_access_key(config.s3_secret_access_key.expose_secret())
     };
     builder = builder
+        .with_retry(RetryConfig {
+            max_retries: 2,
+            retry_timeout: RETRY_LIMIT,
+            ..RetryConfig::default()
+        })
         .with_bucket_name(bucket)
         .with_region(&config.s3_region);
     if !config.s3_endpoint.is_empty() {

@@ -354,8 +354,9 @@ diesel::table! {
     erasures (id) {
         id -> Uuid,
         address -> Nullable<Text>,
+        keyed -> Nullable<Text>,
         done -> Uuid,
-        until -> Uuid,
+        rechecked -> Bool,
         tasks -> BigInt,
         created_at -> Timestamptz,
         finished_at -> Nullable<Timestamptz>,

@@ -11,10 +11,11 @@ use crate::{
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header,
-    web::{Bytes, Data, ServiceConfig},
+    web::{Data, Payload, ServiceConfig},
 };
 use chrono::{DateTime, Days, Utc};
 use diesel::{Connection as _, PgConnection, QueryResult};
+use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use shared::{
     address::EmailAddress,
@@ -28,6 +29,9 @@ use uuid::Uuid;
 
 /// There is no such mailbox (RFC 3463, 3.2); policies (5.7.x) and everything else may change.
 const HARD: [&str; 3] = ["5.1.1", "5.1.10", "5.2.1"];
+
+/// Bytes of a report that are read; the others are let pass.
+const READ: usize = 512 * 1024;
 
 pub fn configure(app: &mut ServiceConfig) {
     app.service(Endpoint::at("/bounces").post(create).build());
@@ -76,9 +80,10 @@ pub async fn create(
     state: Data<AppState>,
     Submitter(_caller): Submitter,
     request: HttpRequest,
-    body: Bytes,
+    payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let recipient = checked(&request)?;
+    let body = read(payload).await?;
     let config = &state.config;
     let return_path = config.return_path().map_err(Problem::internal)?;
     let marks = Marks {
@@ -109,6 +114,17 @@ pub async fn create(
         .await?;
     state.suppressions.note(address.iter().map(String::as_str));
     Ok(HttpResponse::Ok().json(understood))
+}
+
+/// The beginning of the message: what it tells stands before the mail that it is about, which may be large.
+async fn read(mut payload: Payload) -> Result<Vec<u8>, Problem> {
+    let mut body = Vec::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| Problem::new(ProblemType::IncompleteBody))?;
+        let room = READ.saturating_sub(body.len()).min(chunk.len());
+        body.extend_from_slice(&chunk[..room]);
+    }
+    Ok(body)
 }
 
 /// The parameter `recipient`, of a request that has the right type.

@@ -15,6 +15,11 @@ use chrono::{TimeDelta, Utc};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use shared::files::FileId;
+use std::time::{Duration, Instant};
+
+/// Between two pieces of a body, and for all of it.
+const SILENCE: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(300);
 
 pub fn configure(app: &mut ServiceConfig) {
     app.service(Endpoint::at("/files").post(upload).build());
@@ -65,7 +70,7 @@ pub async fn upload(
     if length.is_some_and(|length: usize| length > most) {
         return Err(too_large(most));
     }
-    let _room = store.room(length.unwrap_or(most)).await;
+    let _room = store.room(length.unwrap_or(most)).await?;
     let content = read(payload, most).await?;
     if content.is_empty() {
         return Err(Problem::new(ProblemType::EmptyBody));
@@ -89,9 +94,18 @@ fn too_large(most: usize) -> Problem {
 }
 
 async fn read(mut payload: Payload, most: usize) -> Result<Vec<u8>, Problem> {
+    let begin = Instant::now();
     let mut body = Vec::new();
-    while let Some(chunk) = payload.next().await {
+    loop {
+        // Whoever has gone without a word keeps no room.
+        let next = tokio::time::timeout(SILENCE, payload.next()).await;
+        let Some(chunk) = next.map_err(|_| Problem::new(ProblemType::IncompleteBody))? else {
+            break;
+        };
         let chunk = chunk.map_err(|_| Problem::new(ProblemType::IncompleteBody))?;
+        if begin.elapsed() > LONGEST {
+            return Err(Problem::new(ProblemType::IncompleteBody));
+        }
         if body.len() + chunk.len() > most {
             return Err(too_large(most));
         }

@@ -4,6 +4,7 @@ use super::request::JsonBody;
 use crate::{
     app::AppState,
     auth::Caller,
+    budget::Reservation,
     intake::{Answer, Idempotency, IntakeError, NewTask, Outcome, Submission},
     problem::{Flaw, Problem, ProblemType},
     queries::idempotency,
@@ -117,17 +118,9 @@ pub(super) async fn submit(
     tasks: Vec<NewTask>,
     answer: Answer,
 ) -> Result<HttpResponse, Problem> {
-    let reservation = match &caller.budget {
-        None => None,
-        Some(budget) => {
-            let patience = Duration::from_millis(state.config.accept.patience_ms);
-            match budget.reserve(tasks.len() as u64, patience).await {
-                Ok(reservation) => reservation,
-                Err(refusal) => {
-                    return IdempotencyKey::earlier_or(idempotency, state, refusal.into()).await;
-                }
-            }
-        }
+    let reservation = match reserve(state, caller, tasks.len() as u64).await {
+        Ok(reservation) => reservation,
+        Err(refusal) => return IdempotencyKey::earlier_or(idempotency, state, refusal).await,
     };
     let idempotency = idempotency.map(|key| key.remembering(answer.clone()));
     let submission = Submission { tasks, idempotency };
@@ -138,6 +131,19 @@ pub(super) async fn submit(
         reservation.give_back();
     }
     answered(outcome?, Some(answer))
+}
+
+/// Takes so many tasks from the key's daily quota; none: it has none.
+pub(super) async fn reserve(
+    state: &AppState,
+    caller: &Caller,
+    tasks: u64,
+) -> Result<Option<Reservation>, Problem> {
+    let Some(budget) = &caller.budget else {
+        return Ok(None);
+    };
+    let patience = Duration::from_millis(state.config.accept.patience_ms);
+    Ok(budget.reserve(tasks, patience).await?)
 }
 
 fn stored_nothing(outcome: &Result<Outcome, IntakeError>) -> bool {

@@ -48,7 +48,9 @@ statement! {
         relay_seconds: Double = f64,
     }
     "WITH chosen AS (
-        SELECT id FROM tasks WHERE id = ANY(?) AND status = ANY(?) ORDER BY id FOR UPDATE
+        -- What an endpoint of its own makes, it makes anew: a code is sent again by its resend, if at all.
+        SELECT id FROM tasks WHERE id = ANY(?) AND status = ANY(?) AND (kind <> 'email.code' OR finished_at IS NULL)
+        ORDER BY id FOR UPDATE
      ), replayed AS (
         UPDATE tasks SET
             status = 'PENDING', finished_at = NULL, due_at = NULL, next_attempt_at = NULL, cancel_requested_at = NULL,
@@ -150,7 +152,7 @@ impl Chosen {
 const TRIES: u32 = 5;
 
 /// Deeds on many rows can meet a settlement or a claim in a deadlock, which ends one of them; this one is tried again.
-fn persistently<T>(
+pub(super) fn persistently<T>(
     connection: &mut PgConnection,
     mut work: impl FnMut(&mut PgConnection) -> QueryResult<T>,
 ) -> QueryResult<T> {

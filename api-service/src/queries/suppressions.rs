@@ -117,7 +117,7 @@ pub fn delete(connection: &mut PgConnection, id: Uuid, by: &Caller) -> QueryResu
 pub fn forget_expired(connection: &mut PgConnection, limit: i64) -> QueryResult<usize> {
     diesel::sql_query(
         "DELETE FROM suppressions WHERE id IN (
-            SELECT id FROM suppressions WHERE expires_at < now() ORDER BY expires_at LIMIT $1)",
+            SELECT id FROM suppressions WHERE expires_at < now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
     )
     .bind::<BigInt, _>(limit)
     .execute(connection)

@@ -3,7 +3,7 @@
 use super::{
     accept::{self, Accept},
     audit::{self, Actor},
-    erasures,
+    erasures, operate,
     verifications::{Throttled, count_sources},
 };
 use crate::{
@@ -252,35 +252,33 @@ pub fn delete(
     erased: &dyn Fn(&str) -> Option<String>,
     by: &Caller,
 ) -> QueryResult<Option<(erasures::Row, String)>> {
-    connection.transaction(|connection| {
-        let gone: Option<(String, String)> = diesel::delete(users::table.find(id))
-            .returning((users::email, users::canonical))
-            .get_result(connection)
+    operate::persistently(connection, |connection| {
+        let found: Option<(String, String)> = users::table
+            .find(id)
+            .select((users::email, users::canonical))
+            .first(connection)
             .optional()?;
-        let Some((email, canonical)) = gone else {
+        let Some((email, canonical)) = found else {
             return Ok(None);
         };
         let erased = erased(&email).ok_or(Error::NotFound)?;
+        // In the order in which asking and checking lock them; nobody asks for the person meanwhile.
         for statement in [
+            "INSERT INTO verification_recipients AS r (canonical) VALUES ($1)
+             ON CONFLICT (canonical) DO UPDATE SET updated_at = now()",
             "DELETE FROM verifications WHERE canonical = $1",
-            "DELETE FROM verification_recipients WHERE canonical = $1",
             "DELETE FROM verification_tries WHERE canonical = $1",
+            "DELETE FROM verification_recipients WHERE canonical = $1",
         ] {
             diesel::sql_query(statement)
                 .bind::<Text, _>(&canonical)
                 .execute(connection)?;
         }
-        for statement in [
-            "DELETE FROM suppressions AS s WHERE address = $1 AND EXISTS (SELECT 1 FROM suppressions AS other
-                WHERE other.address = $2 AND other.category = s.category AND other.purpose = s.purpose)",
-            "UPDATE suppressions SET address = $2, detail = NULL, task_id = NULL, updated_at = now() WHERE address = $1",
-        ] {
-            diesel::sql_query(statement)
-                .bind::<Text, _>(&canonical)
-                .bind::<Text, _>(&erased)
-                .execute(connection)?;
+        if diesel::delete(users::table.find(id)).execute(connection)? == 0 {
+            return Ok(None);
         }
-        let erasure = erasures::begin(connection, id, &canonical)?;
+        erasures::hide_suppressions(connection, &canonical, &erased)?;
+        let erasure = erasures::begin(connection, id, &canonical, &erased)?;
         let deleted = OutboxRow::of_event(event::USER_DELETED, id, None);
         outbox::insert(connection, &[deleted])?;
         audit::note_other(

@@ -22,13 +22,6 @@ impl Handler for EmailSend {
             let text = "the content was removed when the mail had ended; send a new one";
             return Err(TaskError::Fail(Failure::new("content_removed", text)));
         }
-        if let Some(recipient) = &self.recipient {
-            let about = About {
-                category: self.category,
-                purpose: None,
-            };
-            check_suppressions(recipient, about, services).await?;
-        }
         if let Some(usage) = self.template.take() {
             let made = make(&usage, services).await?;
             self.subject = Some(made.subject);
@@ -38,6 +31,13 @@ impl Handler for EmailSend {
         let waiting = services.attachments.load(&self.attachments);
         let loading = context.cancelled.run_until_cancelled(waiting).await;
         let loaded = loading.ok_or(TaskError::Interrupted)?.map_err(no_file)?;
+        if let Some(recipient) = &self.recipient {
+            let about = About {
+                category: self.category,
+                purpose: None,
+            };
+            check_suppressions(recipient, about, services).await?;
+        }
         let outgoing = Outgoing {
             task_id: context.task,
             mail: &self,
@@ -81,7 +81,9 @@ fn no_file(error: NoFile) -> TaskError {
     match error {
         NoFile::Unavailable => TaskError::Retry(Failure::new("files_unavailable", text)),
         NoFile::NotConfigured => TaskError::Park(Failure::new("not_configured", text)),
-        NoFile::Gone => TaskError::Fail(Failure::new("file_gone", text)),
+        NoFile::Crowded(wait) => TaskError::PutOff(wait, Failure::new("files_crowded", text)),
+        // Perhaps this worker has another folder, so others try too.
+        NoFile::Gone => TaskError::Retry(Failure::new("file_gone", text)),
     }
 }
 
@@ -143,7 +145,8 @@ pub(super) fn verdict(error: &SendError, recipient: Option<&EmailAddress>) -> Ta
         .enhanced
         .as_deref()
         .is_some_and(|code| HARD_BOUNCES.contains(&code));
-    if is_hard && error.class == Class::Fail {
+    // A word about the sender is none about the recipient.
+    if is_hard && error.names_recipient && error.class == Class::Fail {
         failure.hard_bounce = recipient.cloned().map(Box::new);
     }
     match error.class {

@@ -85,7 +85,10 @@ pub(super) fn is_about_the_relay(error: &SendError) -> bool {
         code::PROTOCOL_ERROR,
         code::SERVICE_CLOSING,
     ];
-    matches!(error.class, Class::Retry | Class::RetryAfter(_)) && codes.contains(&error.code)
+    // What was said of the recipient may be their domain's word.
+    matches!(error.class, Class::Retry | Class::RetryAfter(_))
+        && codes.contains(&error.code)
+        && !error.asks_for_less()
 }
 
 /// Of what several relays said, what lets the mail be tried again first.

@@ -219,7 +219,13 @@ async fn leave_traces(world: &World) -> (String, String) {
 
 #[tokio::test]
 async fn of_a_person_who_is_erased_nothing_is_left() {
-    let world = World::started("users_erase", &SETTINGS).await;
+    // How long a task may be on its way to disk.
+    let quick = [
+        ("accept.patience_ms", "500"),
+        ("rescue.clock_skew_s", "0.1"),
+    ];
+    let settings: Vec<_> = SETTINGS.into_iter().chain(quick).collect();
+    let world = World::started("users_erase", &settings).await;
     world
         .env
         .bind_queue("heard", "warren.events", "user.deleted")

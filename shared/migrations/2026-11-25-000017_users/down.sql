@@ -1,3 +1,2 @@
-DROP FUNCTION without_person;
 DROP TABLE erasures;
 DROP TABLE users;

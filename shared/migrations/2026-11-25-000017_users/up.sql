@@ -16,16 +16,11 @@ CREATE TABLE users (
 CREATE TABLE erasures (
     id          uuid PRIMARY KEY,                  -- the user's
     address     text,                              -- canonical
+    keyed       text,                              -- what suppressions keep of it
     done        uuid NOT NULL,                     -- tasks up to there
-    until       uuid NOT NULL,
+    rechecked   boolean NOT NULL DEFAULT false,    -- those that were on their way to disk are gone through again
     tasks       bigint NOT NULL DEFAULT 0,         -- that had something to be removed
     created_at  timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz
 );
 CREATE INDEX erasures_open ON erasures (id) WHERE finished_at IS NULL;
-
--- What is left of a mail to a person who was erased, before their address is replaced.
-CREATE FUNCTION without_person(payload json) RETURNS json LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT ((without_content(payload)::jsonb - ARRAY['metadata', 'cc', 'variables'])
-        || '{"to": ["erased@erased.invalid"]}')::json
-$$;

@@ -2,7 +2,8 @@
 CREATE TABLE files (
     sha256  text PRIMARY KEY,
     size    bigint NOT NULL,
-    used_at timestamptz NOT NULL DEFAULT now()     -- uploaded, or named by a mail
+    used_at timestamptz NOT NULL DEFAULT now(),    -- uploaded, or named by a mail
+    stored  boolean NOT NULL DEFAULT false         -- the content is there; false also before it is deleted
 ) WITH (fillfactor = 70);
 CREATE INDEX files_used ON files (used_at);
 

@@ -16,6 +16,7 @@ pub struct Verification {
     pub max_failed_per_day: u32,
     pub max_per_client_hour: u32,
     pub max_per_key_hour: u32,
+    pub max_per_open_key_hour: u32,
     pub receipt_ttl_s: u32,
     pub code_template: String,
     pub link_template: String,

@@ -116,8 +116,16 @@ pub fn add(connection: &mut PgConnection, new: &[New]) -> QueryResult<Vec<(Uuid,
          ), stored AS (
             INSERT INTO suppressions AS s (id, address, category, purpose, reason, detail, task_id, expires_at, created_by)
             SELECT id, address, category, purpose, reason, detail, task_id, expires_at, created_by FROM chosen
-            ON CONFLICT (address, category, purpose) DO UPDATE SET reason = EXCLUDED.reason, detail = EXCLUDED.detail,
-                task_id = EXCLUDED.task_id, expires_at = EXCLUDED.expires_at, created_by = EXCLUDED.created_by,
+            -- What Warren adds by itself never ends sooner than what is there, and takes no person's word away.
+            ON CONFLICT (address, category, purpose) DO UPDATE SET
+                reason = CASE WHEN EXCLUDED.created_by = 'warren' AND s.reason IN ('manual', 'unsubscribe', 'not_requested')
+                    THEN s.reason ELSE EXCLUDED.reason END,
+                detail = EXCLUDED.detail, task_id = EXCLUDED.task_id,
+                expires_at = CASE WHEN EXCLUDED.created_by <> 'warren' THEN EXCLUDED.expires_at
+                    WHEN s.expires_at IS NULL OR EXCLUDED.expires_at IS NULL THEN NULL
+                    ELSE GREATEST(s.expires_at, EXCLUDED.expires_at) END,
+                created_by = CASE WHEN EXCLUDED.created_by = 'warren' AND s.reason = 'manual' THEN s.created_by
+                    ELSE EXCLUDED.created_by END,
                 updated_at = now()
             RETURNING s.id, s.address, s.category, s.purpose, xmax = 0 AS is_new
          )

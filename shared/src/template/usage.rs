@@ -83,6 +83,13 @@ impl Usage {
             errors.push(FieldError::new("/version", detail));
         }
         self.version = version;
+        // PostgreSQL has no NUL in its texts.
+        for (name, value) in &self.variables {
+            if name.contains('\0') || has_nul(value) {
+                errors.push(FieldError::new("/variables", "must not contain NUL"));
+                break;
+            }
+        }
         match template.render(self.locale.as_deref(), &self.variables) {
             Ok(rendered) if errors.is_empty() => Ok(rendered),
             Ok(_) => Err(errors),
@@ -91,6 +98,17 @@ impl Usage {
                 Err(errors)
             }
         }
+    }
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(list) => list.iter().any(has_nul),
+        Value::Object(map) => map
+            .iter()
+            .any(|(name, value)| name.contains('\0') || has_nul(value)),
+        _ => false,
     }
 }
 

@@ -259,6 +259,13 @@ impl Accepted {
         copies
             .into_iter()
             .map(|(id, mail)| {
+                let refusal = suppressed.contains(&id).then_some(REFUSAL);
+                // What is to be removed at the end is not stored where that is now.
+                let mail = if refusal.is_some() && content_ttl_s == Some(0) {
+                    mail.without_content()
+                } else {
+                    mail
+                };
                 Ok(NewTask {
                     id,
                     kind,
@@ -271,7 +278,7 @@ impl Accepted {
                         .iter()
                         .map(|one| one.file.clone())
                         .collect(),
-                    refusal: suppressed.contains(&id).then_some(REFUSAL),
+                    refusal,
                     max_attempts: kind.backoff.max_attempts,
                     time_limits: TimeLimits::default(),
                     on_worker_lost,

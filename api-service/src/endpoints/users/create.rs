@@ -8,9 +8,9 @@ use crate::{
         BASE,
         emails::{self, Mail},
         request::{JsonBody, parse, traceparent},
-        submit::{IdempotencyKey, answered},
+        submit::{IdempotencyKey, answered, reserve},
         verifications::{
-            ask::{check_locale, is_open, sources},
+            ask::{check_locale, client_of, is_open, sources},
             not_configured,
         },
     },
@@ -106,13 +106,28 @@ pub async fn create(
     });
     let order = Order {
         id,
+        client: client_of(&state, &caller, &request, asked.client_address),
         asked,
         verified_at,
         welcome,
         traceparent: traceparent(&request),
         idempotency: stored,
     };
-    match run(&state, &caller, order).await? {
+    let tasks = order.welcome.len() as u64;
+    let reservation = match reserve(&state, &caller, tasks).await {
+        Ok(reservation) => reservation,
+        Err(refusal) => return IdempotencyKey::earlier_or(idempotency, &state, refusal).await,
+    };
+    let created = run(&state, &caller, order).await;
+    let is_stored = match &created {
+        Ok(Created::Done(..)) | Err(_) => true,
+        Ok(Created::Exists(..)) => is_open,
+        Ok(Created::Throttled(_) | Created::Replayed(_)) => false,
+    };
+    if let Some(reservation) = reservation.filter(|_| !is_stored) {
+        reservation.give_back();
+    }
+    match created? {
         Created::Done(_, tasks) | Created::Exists(_, tasks) if is_open => {
             state.intake.note(&tasks);
             Ok(HttpResponse::Accepted().json(SignUp { accepted: true }))
@@ -230,6 +245,7 @@ fn welcome(
 
 struct Order {
     id: Uuid,
+    client: Option<IpAddr>,
     asked: UserRequest,
     verified_at: Option<DateTime<Utc>>,
     welcome: Vec<NewTask>,
@@ -240,7 +256,7 @@ struct Order {
 async fn run(state: &Data<AppState>, caller: &Caller, order: Order) -> Result<Created, Problem> {
     let is_open = is_open(caller);
     let sources = if is_open {
-        sources(state, caller, order.asked.client_address, "sign-up ")
+        sources(state, caller, order.client, "sign-up ")
     } else {
         Vec::new()
     };

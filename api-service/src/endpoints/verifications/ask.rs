@@ -7,7 +7,7 @@ use crate::{
     endpoints::{
         BASE,
         request::{JsonBody, OptionalBody, parse, traceparent},
-        submit::{IdempotencyKey, answered},
+        submit::{IdempotencyKey, answered, reserve},
         tasks::resource::Timestamp,
     },
     intake::{Answer, Idempotency, NewTask, TimeLimits},
@@ -140,7 +140,7 @@ pub async fn create(
         purpose: asked.purpose,
         locale: asked.locale,
         form,
-        client: asked.client_address,
+        client: client_of(&state, &caller, &request, asked.client_address),
         traceparent: traceparent(&request),
     };
     hand_over(&state, &caller, order, idempotency, 201).await
@@ -192,7 +192,7 @@ pub async fn resend(
         purpose: row.purpose,
         locale: asked.locale.or(row.locale),
         form,
-        client: asked.client_address,
+        client: client_of(&state, &caller, &request, asked.client_address),
         traceparent: traceparent(&request),
     };
     hand_over(&state, &caller, order, None, 200).await
@@ -236,8 +236,17 @@ async fn hand_over(
             body: String::new(),
         })
     });
-    let asked = run(state, caller, order, (pepper, mail), sources, stored).await?;
-    match asked {
+    let reservation = match reserve(state, caller, 1).await {
+        Ok(reservation) => reservation,
+        Err(refusal) => return IdempotencyKey::earlier_or(idempotency, state, refusal).await,
+    };
+    let asked = run(state, caller, order, (pepper, mail), sources, stored).await;
+    if let (Some(reservation), Ok(Asked::Throttled(_) | Asked::Over(_) | Asked::Replayed(_))) =
+        (reservation, &asked)
+    {
+        reservation.give_back();
+    }
+    match asked? {
         Asked::Done(row, tasks) => {
             state.intake.note(&tasks);
             let answer = VerificationAnswer::of(&row, state);
@@ -295,7 +304,11 @@ async fn run(
         };
         let answer = |row: &Row| {
             let answer = VerificationAnswer::of(row, &shared);
-            serde_json::to_string(&answer).unwrap_or_default()
+            Answer {
+                status: 201,
+                body: serde_json::to_string(&answer).unwrap_or_default(),
+                location: Some(answer.links.this),
+            }
         };
         let task = |row: &Row| mail.task(row, &shared, key, order.traceparent.as_deref());
         verifications::ask(connection, &ask, &answer, &task)
@@ -308,6 +321,26 @@ pub(in crate::endpoints) fn is_open(caller: &Caller) -> bool {
     !caller.scopes.allow(Scope::Submit)
 }
 
+/// Whom the request is for: as a trusted caller says, else who has sent it.
+pub(in crate::endpoints) fn client_of(
+    state: &AppState,
+    caller: &Caller,
+    request: &HttpRequest,
+    said: Option<IpAddr>,
+) -> Option<IpAddr> {
+    if !is_open(caller) {
+        return said;
+    }
+    let header = state.config.http.client_address_header.as_str();
+    if header.is_empty() {
+        return request.peer_addr().map(|peer| peer.ip());
+    }
+    // Who is before the proxy can write into all entries but the last.
+    let value = request.headers().get_all(header).last()?;
+    let last = value.to_str().ok()?.rsplit(',').next()?;
+    last.trim().parse().ok()
+}
+
 /// Who is counted for the request, by names that begin with `what`, and how often each may ask in an hour.
 pub(in crate::endpoints) fn sources(
     state: &AppState,
@@ -316,8 +349,12 @@ pub(in crate::endpoints) fn sources(
     what: &str,
 ) -> Vec<(String, u32)> {
     let policy = &state.config.verification;
-    let key = format!("{what}key {}", caller.key_id);
-    let key = (key, policy.max_per_key_hour);
+    let most = if is_open(caller) {
+        policy.max_per_open_key_hour
+    } else {
+        policy.max_per_key_hour
+    };
+    let key = (format!("{what}key {}", caller.key_id), most);
     let client = client.and_then(|address| {
         let pepper = state.suppressions.peppers().first()?;
         // A customer of IPv6 has a whole network of addresses.

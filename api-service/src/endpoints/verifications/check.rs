@@ -1,6 +1,6 @@
 //! `POST /verifications/{id}/check`: a code is shown; and what is given for the right one.
 
-use super::{is_right, not_found, verification_id};
+use super::{ask::is_open, is_right, not_found, verification_id};
 use crate::{
     app::AppState,
     auth::{Submitter, Verifier},
@@ -39,14 +39,16 @@ pub struct Proof {
     recipient: String,
     #[schema(value_type = chrono::DateTime<chrono::Utc>)]
     verified_at: Timestamp,
-    /// To show elsewhere that it was; `POST /verifications/receipts` tells whether it is one.
-    receipt: String,
-    #[schema(value_type = chrono::DateTime<chrono::Utc>)]
-    receipt_expires_at: Timestamp,
+    /// To show elsewhere that it was; `POST /verifications/receipts` tells whether it is one. Null where it is looked at
+    /// later, or by who may not check codes.
+    receipt: Option<String>,
+    #[schema(value_type = Option<chrono::DateTime<chrono::Utc>>)]
+    receipt_expires_at: Option<Timestamp>,
 }
 
 impl Proof {
-    pub(super) fn of(state: &AppState, row: Row) -> Option<Self> {
+    /// With a receipt, which is valid for so long from the moment on in which the code was shown.
+    pub(super) fn of(state: &AppState, row: Row, with_receipt: bool) -> Option<Self> {
         let verified_at = row.verified_at?;
         let seconds = state.config.verification.receipt_ttl_s.into();
         let receipt = Receipt {
@@ -54,15 +56,17 @@ impl Proof {
             purpose: row.purpose,
             recipient: row.recipient,
             verified_at,
-            expires_at: Utc::now() + TimeDelta::seconds(seconds),
+            expires_at: verified_at + TimeDelta::seconds(seconds),
         };
+        let is_valid = with_receipt && Utc::now() < receipt.expires_at;
+        let token = is_valid.then(|| receipt.token(state.suppressions.peppers()));
         Some(Self {
-            receipt: receipt.token(state.suppressions.peppers())?,
+            receipt: token.flatten(),
             id: receipt.verification,
             purpose: receipt.purpose,
             recipient: receipt.recipient,
             verified_at: Timestamp(verified_at),
-            receipt_expires_at: Timestamp(receipt.expires_at),
+            receipt_expires_at: is_valid.then_some(Timestamp(receipt.expires_at)),
         })
     }
 }
@@ -87,7 +91,7 @@ impl Proof {
 )]
 pub async fn check(
     state: Data<AppState>,
-    Verifier(_caller): Verifier,
+    Verifier(caller): Verifier,
     id: Path<String>,
     body: JsonBody,
 ) -> Result<HttpResponse, Problem> {
@@ -107,7 +111,7 @@ pub async fn check(
         state.pool.run(work).await?
     };
     match checked {
-        Checked::Verified(row) => Proof::of(&state, *row)
+        Checked::Verified(row) => Proof::of(&state, *row, true)
             .map(|proof| HttpResponse::Ok().json(proof))
             .ok_or_else(|| super::not_configured("secrets.peppers")),
         Checked::Wrong(left) => Err(Problem::new(ProblemType::WrongCode)
@@ -117,7 +121,14 @@ pub async fn check(
                 left => format!("{left} tries are left."),
             })
             .tries_left(left)),
-        Checked::Over(why) => Err(Problem::new(ProblemType::VerificationOver).detail(why)),
+        Checked::Over(why) => {
+            let why = if is_open(&caller) {
+                "It was used, its tries are used up, or its time is over."
+            } else {
+                why
+            };
+            Err(Problem::new(ProblemType::VerificationOver).detail(why))
+        }
         Checked::Locked(seconds) => {
             Err(Problem::new(ProblemType::VerificationLocked).retry_after(seconds))
         }

@@ -3,7 +3,7 @@
 use super::{check::Proof, not_found, verification_id};
 use crate::{
     app::AppState,
-    auth::Reader,
+    auth::{Reader, Scope},
     endpoints::{
         request::{bad_parameter, parameters, unknown_parameter},
         tasks::resource::{Links, TaskError, Timestamp},
@@ -48,7 +48,7 @@ pub struct VerificationResource {
     created_at: Timestamp,
     #[schema(value_type = chrono::DateTime<chrono::Utc>)]
     expires_at: Timestamp,
-    /// Once it is verified, with a fresh receipt.
+    /// Once it is verified; for a while with its receipt, for keys with the scope `submit`.
     verified: Option<Proof>,
     /// The latest mail; null: its task was deleted.
     delivery: Option<Delivery>,
@@ -79,7 +79,7 @@ pub struct Delivery {
 )]
 pub async fn show(
     state: Data<AppState>,
-    _reader: Reader,
+    Reader(caller): Reader,
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let id = verification_id(&id)?;
@@ -94,6 +94,7 @@ pub async fn show(
         })
         .await?;
     let (row, task) = found.ok_or_else(not_found)?;
+    let may_check = caller.scopes.allow(Scope::Submit);
     let most = i32::from(state.config.verification.max_attempts);
     let is_over = row.state == "pending" && row.expires_at <= Utc::now();
     let shown = match row.state.as_str() {
@@ -128,7 +129,7 @@ pub async fn show(
             }),
             status: task.status,
         }),
-        verified: Proof::of(&state, row),
+        verified: Proof::of(&state, row, may_check),
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use super::Row;
 use crate::{
-    intake::{Idempotency, NewTask, Outcome, Refusal, Submission},
+    intake::{Answer, Idempotency, NewTask, Outcome, Refusal, Submission},
     queries::accept::{self, Accept},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -77,7 +77,7 @@ pub enum Asked {
 pub fn ask(
     connection: &mut PgConnection,
     ask: &Ask<'_>,
-    answer: &dyn Fn(&Row) -> String,
+    answer: &dyn Fn(&Row) -> Answer,
     task: &dyn Fn(&Row) -> Option<NewTask>,
 ) -> QueryResult<Asked> {
     let mut outcome = None;
@@ -102,7 +102,7 @@ pub fn ask(
 fn ask_within(
     connection: &mut PgConnection,
     ask: &Ask<'_>,
-    answer: &dyn Fn(&Row) -> String,
+    answer: &dyn Fn(&Row) -> Answer,
     task: &dyn Fn(&Row) -> Option<NewTask>,
 ) -> QueryResult<Asked> {
     if let Some(throttled) = count_sources(connection, ask.sources)? {
@@ -118,7 +118,7 @@ fn ask_within(
         return Ok(Asked::Over("there is none such"));
     }
     if let Some(row) = earlier.as_ref().filter(|_| ask.again.is_some())
-        && matches!(row.state.as_str(), "verified" | "disowned")
+        && (row.state == "verified" || (row.state == "disowned" && !ask.is_open))
     {
         return Ok(Asked::Over("it is settled"));
     }
@@ -129,7 +129,11 @@ fn ask_within(
         is_sent: refusal.is_none(),
     };
     let row = match earlier {
-        Some(row) => renew(connection, &row, ask, &now, throttled.is_some())?,
+        Some(row) => {
+            // Who did not ask for it is suppressed, and to who may know nothing all that are look alike.
+            let is_held_back = throttled.is_some() || (ask.is_open && refusal.is_some());
+            renew(connection, &row, ask, &now, is_held_back)?
+        }
         None => insert(connection, ask, &now, throttled.is_some())?,
     };
     if throttled.is_none() {
@@ -141,7 +145,7 @@ fn ask_within(
     task.refusal = refusal;
     let mut idempotency = ask.idempotency.clone();
     if let Some(idempotency) = &mut idempotency {
-        idempotency.answer.body = answer(&row);
+        idempotency.answer = answer(&row);
     }
     let submissions = [Submission {
         tasks: vec![task],
@@ -348,8 +352,9 @@ fn renew(
     let is_of_use = row.state == "pending"
         && row.expires_at > now.at
         && row.attempts < i32::from(ask.policy.max_attempts);
-    // A decoy that is sent in earnest, once there is room, is as good as any other.
-    let renewed = !is_of_use && !is_held_back;
+    // A decoy that is sent in earnest, once there is room, is as good as any other. To who may know nothing it looks renewed
+    // in any case, and no code is right.
+    let renewed = !is_of_use && (!is_held_back || ask.is_open);
     diesel::sql_query(
         "UPDATE verifications SET
             generation = generation + CASE WHEN $2 THEN 1 ELSE 0 END,
@@ -357,7 +362,7 @@ fn renew(
             state = CASE WHEN $2 THEN 'pending' ELSE state END,
             pepper = CASE WHEN $2 THEN $3 ELSE pepper END,
             expires_at = CASE WHEN $2 THEN $4 ELSE expires_at END,
-            decoy = decoy AND $5,
+            decoy = CASE WHEN $2 THEN $5 ELSE decoy AND $5 END,
             sends = sends + CASE WHEN $6 THEN 1 ELSE 0 END,
             locale = COALESCE($7, locale),
             task_id = $8

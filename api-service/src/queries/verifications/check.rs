@@ -101,6 +101,7 @@ struct Tries {
 /// Counts a try of the day, which is forgiven when it is right. Some: there are too many, so that nothing is to be
 /// compared for so many seconds.
 fn count(connection: &mut PgConnection, row: &Row, policy: &Policy) -> QueryResult<Option<u64>> {
+    const DAY: u64 = 86_400;
     let tries: Tries = diesel::sql_query(
         "INSERT INTO verification_tries AS t (canonical, purpose, failed) VALUES ($1, $2, 1)
          ON CONFLICT (canonical, purpose) DO UPDATE SET
@@ -109,18 +110,30 @@ fn count(connection: &mut PgConnection, row: &Row, policy: &Policy) -> QueryResu
          RETURNING t.failed, CEIL(EXTRACT(EPOCH FROM t.since + interval '1 day' - now()))::int AS left_s",
     )
     .bind::<Text, _>(&row.canonical)
-    .bind::<Text, _>(&row.purpose)
+    .bind::<Text, _>(counter(row))
     .get_result(connection)?;
     let most = policy.max_failed_per_day;
     let is_over = most > 0 && u32::try_from(tries.failed).unwrap_or(u32::MAX) > most;
-    Ok(is_over.then(|| u64::try_from(tries.left_s).unwrap_or(1).max(1)))
+    // When somebody has begun to guess is nobody's business who may know nothing.
+    let left = u64::try_from(tries.left_s).unwrap_or(1).max(1);
+    Ok(is_over.then_some(if row.open { DAY } else { left }))
+}
+
+/// Under which purpose a wrong code is counted: those of untrusted callers can't use up the tries of others, and decoys use
+/// up nobody's.
+fn counter(row: &Row) -> String {
+    match (row.open, row.decoy) {
+        (_, true) => format!("decoy {}", row.id),
+        (true, false) => format!("open {}", row.purpose),
+        (false, false) => row.purpose.clone(),
+    }
 }
 
 /// The right code was shown, so whoever tries is the recipient.
 fn forgive(connection: &mut PgConnection, row: &Row) -> QueryResult<()> {
     diesel::sql_query("DELETE FROM verification_tries WHERE canonical = $1 AND purpose = $2")
         .bind::<Text, _>(&row.canonical)
-        .bind::<Text, _>(&row.purpose)
+        .bind::<Text, _>(counter(row))
         .execute(connection)
         .map(|_| ())
 }

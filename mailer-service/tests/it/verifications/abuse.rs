@@ -222,6 +222,75 @@ async fn who_may_only_verify_learns_nothing_of_a_recipient() {
 }
 
 #[tokio::test]
+async fn resending_tells_nothing_of_others_codes() {
+    let settings = with(&[("verification.cooldown_s", "60")]);
+    let world = World::started("abuse_resend", &settings).await;
+    let open = world.key_with(&[Scope::Verify]).await;
+    let mut all = Vec::new();
+    for recipient in ["ada@example.com", "bob@example.com", "cid@example.com"] {
+        let body = json!({"recipient": recipient, "purpose": "login"});
+        let (_, _, asked) = world.post_as(&open, "/verifications", &body).await;
+        all.push(id(&asked));
+    }
+    for id in &all {
+        for _ in 0..5 {
+            let path = format!("/verifications/{id}/check");
+            world.post_as(&open, &path, &json!({"code": "0"})).await;
+        }
+    }
+    // A minute later ada has been sent a code by somebody else, bob has said that he asked for none, and cid nothing.
+    world
+        .env
+        .execute("update verification_recipients set sent = ARRAY(select t - interval '2 minutes' from unnest(sent) t)")
+        .await;
+    ask(&world, "ada@example.com").await;
+    world
+        .env
+        .execute(&format!(
+            "update verifications set state = 'disowned' where id = '{}'",
+            all[1]
+        ))
+        .await;
+    world
+        .post("/suppressions", &json!({"address": "bob@example.com"}))
+        .await;
+    let mut seen = Vec::new();
+    for id in &all {
+        let path = format!("/verifications/{id}");
+        let over = world
+            .post_as(&open, &format!("{path}/check"), &json!({"code": "0"}))
+            .await;
+        let again = world
+            .post_as(&open, &format!("{path}/resend"), &json!({}))
+            .await;
+        let wrong = world
+            .post_as(&open, &format!("{path}/check"), &json!({"code": "0"}))
+            .await;
+        let shown = |(status, _, answer): (u16, _, Value)| (status, shape(&answer));
+        let at = again.2["expires_at"].as_str().unwrap().to_owned();
+        seen.push((shown(over), shown(again), shown(wrong)));
+        let at = chrono::DateTime::parse_from_rfc3339(&at).unwrap();
+        assert!(
+            at > chrono::Utc::now() + chrono::TimeDelta::seconds(500),
+            "{at}"
+        );
+    }
+    assert!(seen.iter().all(|one| *one == seen[0]), "{seen:?}");
+    assert_eq!((seen[0].0.0, seen[0].1.0, seen[0].2.0), (410, 200, 422));
+
+    // And nobody's guesses lock those whom the product trusts, or send what was kept back.
+    let kept_back = world.get("/tasks?kind=email.code&status=CANCELLED").await["items"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let (status, answer) = world
+        .post(&format!("/tasks/{kept_back}/retry"), &json!({}))
+        .await;
+    assert_eq!(status, 409, "{answer}");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn mistakes_are_named_and_a_repeat_is_answered_alike() {
     let world = World::started("abuse_input", &SETTINGS).await;
     for (body, place) in [
