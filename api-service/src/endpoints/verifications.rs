@@ -5,7 +5,9 @@
 
 pub mod ask;
 pub mod check;
+mod mail;
 pub mod show;
+pub(super) mod sources;
 
 use crate::{
     app::{AppState, Endpoint},

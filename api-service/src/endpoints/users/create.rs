@@ -10,8 +10,9 @@ use crate::{
         request::{JsonBody, parse, traceparent},
         submit::{IdempotencyKey, answered, reserve},
         verifications::{
-            ask::{check_locale, client_of, is_open, sources},
+            ask::check_locale,
             not_configured,
+            sources::{client_of, is_open, sources},
         },
     },
     intake::{Answer, Idempotency, NewTask},

@@ -1,16 +1,21 @@
 //! `POST /verifications` and `/resend`: a code is sent.
 
-use super::{not_configured, not_found, pepper, verification_id};
+use super::{
+    mail::Mail,
+    not_configured, not_found, pepper,
+    sources::{client_of, is_open, sources},
+    verification_id,
+};
 use crate::{
     app::AppState,
-    auth::{Caller, Scope, Verifier},
+    auth::{Caller, Verifier},
     endpoints::{
         BASE,
         request::{JsonBody, OptionalBody, parse, traceparent},
         submit::{IdempotencyKey, answered, reserve},
         tasks::resource::Timestamp,
     },
-    intake::{Answer, Idempotency, NewTask, TimeLimits},
+    intake::{Answer, Idempotency},
     problem::{Problem, ProblemSchema, ProblemType},
     queries::verifications::{self, Ask, Asked, Row, Throttled},
 };
@@ -19,18 +24,8 @@ use actix_web::{
     http::header,
     web::{Data, Path},
 };
-use chrono::{SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use shared::{
-    address::EmailAddress,
-    category::Category,
-    fields::FieldError,
-    kinds::{self, EmailCode, Kind, email_code},
-    task::{OnWorkerLost, Priority, TaskId},
-    template,
-    verification::Form,
-};
+use shared::{address::EmailAddress, fields::FieldError, template, verification::Form};
 use std::{net::IpAddr, time::Duration};
 use uuid::Uuid;
 
@@ -206,12 +201,12 @@ pub(in crate::endpoints) fn check_locale(locale: Option<&str>, errors: &mut Vec<
 }
 
 /// What is to be sent.
-struct Order {
+pub(super) struct Order {
     again: Option<Uuid>,
     recipient: EmailAddress,
-    purpose: String,
-    locale: Option<String>,
-    form: Form,
+    pub(super) purpose: String,
+    pub(super) locale: Option<String>,
+    pub(super) form: Form,
     client: Option<IpAddr>,
     traceparent: Option<String>,
 }
@@ -314,169 +309,6 @@ async fn run(
         verifications::ask(connection, &ask, &answer, &task)
     });
     Ok(asked.await?)
-}
-
-/// Whether the caller may know nothing of the recipient.
-pub(in crate::endpoints) fn is_open(caller: &Caller) -> bool {
-    !caller.scopes.allow(Scope::Submit)
-}
-
-/// Whom the request is for: as a trusted caller says, else who has sent it.
-pub(in crate::endpoints) fn client_of(
-    state: &AppState,
-    caller: &Caller,
-    request: &HttpRequest,
-    said: Option<IpAddr>,
-) -> Option<IpAddr> {
-    if !is_open(caller) {
-        return said;
-    }
-    let header = state.config.http.client_address_header.as_str();
-    if header.is_empty() {
-        return request.peer_addr().map(|peer| peer.ip());
-    }
-    // Who is before the proxy can write into all entries but the last.
-    let value = request.headers().get_all(header).last()?;
-    let last = value.to_str().ok()?.rsplit(',').next()?;
-    last.trim().parse().ok()
-}
-
-/// Who is counted for the request, by names that begin with `what`, and how often each may ask in an hour.
-pub(in crate::endpoints) fn sources(
-    state: &AppState,
-    caller: &Caller,
-    client: Option<IpAddr>,
-    what: &str,
-) -> Vec<(String, u32)> {
-    let policy = &state.config.verification;
-    let most = if is_open(caller) {
-        policy.max_per_open_key_hour
-    } else {
-        policy.max_per_key_hour
-    };
-    let key = (format!("{what}key {}", caller.key_id), most);
-    let client = client.and_then(|address| {
-        let pepper = state.suppressions.peppers().first()?;
-        // A customer of IPv6 has a whole network of addresses.
-        let network = match address.to_canonical() {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("{:x?}", &address.segments()[..4]),
-        };
-        let mac = pepper.mac("client address", &[network.as_bytes()]);
-        let mac = u128::from_be_bytes(mac[..16].try_into().ok()?);
-        let name = format!("{what}client {mac:032x}");
-        Some((name, policy.max_per_client_hour))
-    });
-    let all = [Some(key), client];
-    all.into_iter()
-        .flatten()
-        .filter(|(_, most)| *most > 0)
-        .collect()
-}
-
-/// What the mail is made of.
-struct Mail {
-    template: String,
-    version: Option<i32>,
-    from: Option<shared::address::Mailbox>,
-    variables: Map<String, Value>,
-}
-
-impl Mail {
-    /// With a template that can be used, which is tried here.
-    fn of(state: &AppState, order: &Order) -> Result<Self, Problem> {
-        let policy = &state.config.verification;
-        let name = match order.form {
-            Form::Link => &policy.link_template,
-            _ => &policy.code_template,
-        };
-        let found = state.defaults.templates.find(name);
-        let Some(published) = found else {
-            return Err(if state.templates.are_known() {
-                not_configured(&format!("a published template named {name}"))
-            } else {
-                Problem::new(ProblemType::DatabaseUnavailable)
-                    .detail("The templates could not be read yet.")
-            });
-        };
-        if state.defaults.from.is_none() {
-            return Err(not_configured("mail.default_from"));
-        }
-        let mut variables = Map::new();
-        variables.insert("minutes".into(), json!(policy.ttl_s.div_ceil(60)));
-        let product = &state.config.mail.product;
-        if !product.is_empty() {
-            variables.insert("product".into(), json!(product));
-        }
-        if published.version.is_some() {
-            variables.insert("purpose".into(), json!(order.purpose));
-        }
-        let mail = Self {
-            template: name.clone(),
-            version: published.version,
-            from: state.defaults.from.clone(),
-            variables,
-        };
-        let proof = match order.form {
-            Form::Link => "https://example.com/",
-            _ => "000000",
-        };
-        let content = published.template.content();
-        let is_known = |name: &str| content.variables.contains_key(name);
-        let values = email_code::values(&mail.variables, order.form, proof, None, is_known);
-        match published.template.render(order.locale.as_deref(), &values) {
-            Ok(_) => Ok(mail),
-            Err(_) => Err(not_configured(&format!(
-                "a template {name} that needs no other variables than code or url, minutes, product, purpose and not_me_url"
-            ))),
-        }
-    }
-
-    fn task(
-        &self,
-        row: &Row,
-        state: &AppState,
-        caller: Uuid,
-        traceparent: Option<&str>,
-    ) -> Option<NewTask> {
-        let kind = kinds::find(EmailCode::NAME)?;
-        let payload = EmailCode {
-            verification: row.id,
-            pepper: row.pepper.clone(),
-            generation: row.generation,
-            form: row.form(),
-            purpose: row.purpose.clone(),
-            recipient: EmailAddress::parse(&row.recipient).ok()?,
-            from: self.from.clone(),
-            category: Category::Security,
-            template: self.template.clone(),
-            version: self.version,
-            locale: row.locale.clone(),
-            variables: self.variables.clone(),
-        };
-        let categories = &state.config.mail.categories;
-        Some(NewTask {
-            id: TaskId(row.task_id),
-            kind,
-            queue: kind.queue,
-            priority: Priority::new(categories.priority(Category::Security))?,
-            payload: kinds::to_json(&payload).ok()?,
-            content_ttl_s: None,
-            files: Vec::new(),
-            refusal: None,
-            max_attempts: kind.backoff.max_attempts,
-            time_limits: TimeLimits::default(),
-            on_worker_lost: OnWorkerLost::Retry,
-            tags: Vec::new(),
-            limit_key: None,
-            result_ttl_s: None,
-            run_at: None,
-            useful_until: Some(row.expires_at),
-            created_at: Utc::now().trunc_subsecs(6),
-            created_by: caller,
-            traceparent: traceparent.map(str::to_owned),
-        })
-    }
 }
 
 impl VerificationAnswer {

@@ -1,6 +1,6 @@
 //! `POST /verifications/{id}/check`: a code is shown; and what is given for the right one.
 
-use super::{ask::is_open, is_right, not_found, verification_id};
+use super::{is_right, not_found, sources::is_open, verification_id};
 use crate::{
     app::AppState,
     auth::{Submitter, Verifier},
