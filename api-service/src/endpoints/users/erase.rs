@@ -65,7 +65,7 @@ impl From<Row> for ErasureResource {
     tag = "Users",
     operation_id = "deleteUser",
     summary = "Erase a user",
-    description = "The user and their verifications are gone at once; their suppressions go on, under a keyed hash. Then all tasks there are by now are gone through: mails to the person that wait are cancelled and lose all that is theirs, and wherever else the address stands, `erased@erased.invalid` takes its place. That takes half a minute at least, since tasks may be on their way to disk. Files of `retention.archive_dir` are yours. Needs the scope `operate`.",
+    description = "The user and their verifications are gone at once; their suppressions go on, under a keyed hash. Then all tasks there are by now are gone through: mails to the person that wait are cancelled and lose all that is theirs, and wherever else the address stands, `erased@erased.invalid` takes its place. That takes about a minute with the defaults, since tasks may be on their way to disk. Files of `retention.archive_dir` are yours. Needs the scope `operate`.",
     params(("id" = Uuid, Path, description = "The user's id")),
     responses(
         (status = 202, description = "The user is gone, and the tasks are being gone through", body = ErasureResource, headers(
