@@ -49,7 +49,8 @@ pub struct UserRequest {
     locale: Option<String>,
     /// Of a verification of this address, so that it counts as proven from the beginning.
     receipt: Option<String>,
-    /// Of the person, as the caller sees it: limits how many a client signs up, where the caller may learn nothing.
+    /// Of the person, as the caller sees it: limits how many a client signs up. Ignored where nobody trusts the caller (the
+    /// scope `verify` alone): there it is the address that the request comes from.
     #[schema(value_type = Option<String>, example = "203.0.113.7")]
     client_address: Option<IpAddr>,
 }
@@ -256,11 +257,7 @@ struct Order {
 
 async fn run(state: &Data<AppState>, caller: &Caller, order: Order) -> Result<Created, Problem> {
     let is_open = is_open(caller);
-    let sources = if is_open {
-        sources(state, caller, order.client, "sign-up ")
-    } else {
-        Vec::new()
-    };
+    let sources = sources(state, caller, order.client, "sign-up ");
     let forms = state.suppressions.forms(&order.asked.email);
     let created_by = caller.key_id;
     let shared = state.clone();

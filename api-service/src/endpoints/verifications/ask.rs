@@ -49,7 +49,8 @@ pub struct VerificationRequest {
     channel: Channel,
     /// `verification.form` when left out; `link` for a link to be opened.
     form: Option<Form>,
-    /// Of the person who asks, as the caller sees it: limits how many codes one client asks for.
+    /// Of the person who asks, as the caller sees it: limits how many codes one client asks for. Ignored where nobody trusts
+    /// the caller (the scope `verify` alone): there it is the address that the request comes from.
     #[schema(value_type = Option<String>, example = "203.0.113.7")]
     client_address: Option<IpAddr>,
 }
