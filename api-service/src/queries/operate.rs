@@ -33,6 +33,9 @@ statement! {
         status = CASE status WHEN 'PROCESSING' THEN status ELSE 'CANCELLED' END,
         finished_at = CASE status WHEN 'PROCESSING' THEN NULL ELSE now() END,
         cancel_requested_at = COALESCE(cancel_requested_at, now()),
+        -- What is to go with its task's end.
+        payload = CASE WHEN status <> 'PROCESSING' AND content_ttl_s = 0 THEN without_content(payload) ELSE payload END,
+        content_ttl_s = CASE WHEN status <> 'PROCESSING' AND content_ttl_s = 0 THEN -1 ELSE content_ttl_s END,
         due_at = NULL, next_attempt_at = NULL, updated_at = now()
      FROM chosen WHERE tasks.id = chosen.id
      RETURNING tasks.id, status"

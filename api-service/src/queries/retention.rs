@@ -58,7 +58,9 @@ pub(super) fn id_bound(days: u32) -> Uuid {
 /// worker comes for.
 pub fn expire(connection: &mut PgConnection, limit: i64) -> QueryResult<usize> {
     diesel::sql_query(
-        "UPDATE tasks SET status = 'EXPIRED', finished_at = now(), updated_at = now(), due_at = NULL, next_attempt_at = NULL
+        "UPDATE tasks SET status = 'EXPIRED', finished_at = now(), updated_at = now(), due_at = NULL, next_attempt_at = NULL,
+            payload = CASE WHEN content_ttl_s = 0 THEN without_content(payload) ELSE payload END,
+            content_ttl_s = CASE WHEN content_ttl_s = 0 THEN -1 ELSE content_ttl_s END
          WHERE id IN (
             SELECT id FROM tasks
             WHERE finished_at IS NULL AND status IN ('SCHEDULED', 'PENDING', 'RETRYING') AND useful_until < now()

@@ -33,6 +33,8 @@ statement! {
     "UPDATE tasks AS t SET
         status = CASE WHEN t.useful_until <= now() THEN 'EXPIRED' ELSE 'PROCESSING' END,
         finished_at = CASE WHEN t.useful_until <= now() THEN now() END,
+        payload = CASE WHEN t.useful_until <= now() AND t.content_ttl_s = 0 THEN without_content(t.payload) ELSE t.payload END,
+        content_ttl_s = CASE WHEN t.useful_until <= now() AND t.content_ttl_s = 0 THEN -1 ELSE t.content_ttl_s END,
         attempt = CASE WHEN t.useful_until <= now() THEN t.attempt ELSE message.attempt END,
         worker_id = ?,
         started_at = CASE WHEN t.useful_until <= now() THEN t.started_at ELSE now() END,

@@ -344,3 +344,41 @@ async fn a_bounce_that_comes_later_finds_its_mail() {
     assert!(rows.to_string().contains("bob@example.com"));
     world.finish().await;
 }
+
+#[tokio::test]
+async fn what_is_secret_goes_with_every_end() {
+    // Nobody tidies up meanwhile.
+    let settings = [("retention.every_s", "3600")];
+    let mut world = World::without_mailer("outcomes_secret", &settings).await;
+    let send = async |fields: Value| {
+        let mut body = json!({"to": "ada@example.com", "subject": "Reset", "text": "The secret", "category": "security"});
+        body.as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        let (_, answer) = world.post("/emails", &body).await;
+        answer["id"].as_str().unwrap().to_owned()
+    };
+    let cancelled = send(json!({"delay": 3600})).await;
+    let expired = send(json!({})).await;
+    world
+        .post("/suppressions", &json!({"address": "eve@example.com"}))
+        .await;
+    let suppressed = send(json!({"to": "eve@example.com"})).await;
+    world
+        .env
+        .execute(&format!(
+            "update tasks set useful_until = now() - interval '1 second' where id = '{expired}'"
+        ))
+        .await;
+    world
+        .post(&format!("/tasks/{cancelled}/cancel"), &json!({}))
+        .await;
+    world.start_mailer();
+    world.wait_for(&expired, "EXPIRED").await;
+    for id in [cancelled, expired, suppressed] {
+        let task = world.get(&format!("/tasks/{id}?include=payload")).await;
+        assert_eq!(task["payload"]["content_removed"], true, "{task}");
+    }
+    assert_eq!(world.tables_with("The secret").await, Vec::<String>::new());
+    world.finish().await;
+}
