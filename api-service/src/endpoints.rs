@@ -9,6 +9,7 @@ pub mod health;
 pub mod kinds;
 pub mod limits;
 pub mod metrics;
+mod page;
 pub mod pausing;
 pub mod person_links;
 pub mod problems;

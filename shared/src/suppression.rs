@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 /// The error code of a mail that was kept from its recipient.
 pub const SUPPRESSED: &str = "recipient_suppressed";
+/// There is no such mailbox, or it is no more (RFC 3463, 3.2). Everything else may pass, or is about the mail or us;
+/// policies (5.7.x) above all.
+pub const HARD_BOUNCES: [&str; 3] = ["5.1.1", "5.1.10", "5.2.1"];
 /// Instead of a category: all of them.
 pub const ALL_CATEGORIES: &str = "*";
 const USE: &str = "erased address";

@@ -21,14 +21,11 @@ use shared::{
     address::EmailAddress,
     category::Category,
     suppression::{
-        Reason,
+        HARD_BOUNCES, Reason,
         rows::{self, New},
     },
 };
 use uuid::Uuid;
-
-/// There is no such mailbox (RFC 3463, 3.2); policies (5.7.x) and everything else may change.
-const HARD: [&str; 3] = ["5.1.1", "5.1.10", "5.2.1"];
 
 /// Bytes of a report that are read; the others are let pass.
 const READ: usize = 512 * 1024;
@@ -197,7 +194,7 @@ fn note(
             action: Action::Failed,
             status,
             diagnostic,
-        }) if HARD.contains(&status.as_str()) => {
+        }) if HARD_BOUNCES.contains(&status.as_str()) => {
             Some(new(None, Reason::HardBounce, hard_bounce_days, diagnostic))
         }
         Report::Feedback(feedback) if feedback.is_complaint() => Some(new(

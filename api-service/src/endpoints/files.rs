@@ -3,7 +3,11 @@
 use crate::{
     app::{AppState, Endpoint},
     auth::Submitter,
-    endpoints::{tasks::resource::Timestamp, verifications::not_configured},
+    endpoints::{
+        request::{body_too_large, read_body},
+        tasks::resource::Timestamp,
+        verifications::not_configured,
+    },
     problem::{Problem, ProblemSchema, ProblemType},
 };
 use actix_web::{
@@ -12,14 +16,10 @@ use actix_web::{
     web::{Data, Payload, ServiceConfig},
 };
 use chrono::{TimeDelta, Utc};
-use futures_util::StreamExt as _;
 use serde::Serialize;
 use shared::files::FileId;
-use std::time::{Duration, Instant};
 
-/// Between two pieces of a body, and for all of it.
-const SILENCE: Duration = Duration::from_secs(30);
-const LONGEST: Duration = Duration::from_secs(300);
+const KEY: &str = "files.max_bytes";
 
 pub fn configure(app: &mut ServiceConfig) {
     app.service(Endpoint::at("/files").post(upload).build());
@@ -68,10 +68,10 @@ pub async fn upload(
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
     if length.is_some_and(|length: usize| length > most) {
-        return Err(too_large(most));
+        return Err(body_too_large(most, KEY));
     }
     let _room = store.room(length.unwrap_or(most)).await?;
-    let content = read(payload, most).await?;
+    let content = read_body(payload, most, KEY).await?;
     if content.is_empty() {
         return Err(Problem::new(ProblemType::EmptyBody));
     }
@@ -85,31 +85,4 @@ pub async fn upload(
         size,
         kept_until: Timestamp(Utc::now() + TimeDelta::hours(hours)),
     }))
-}
-
-fn too_large(most: usize) -> Problem {
-    Problem::new(ProblemType::BodyTooLarge).detail(format!(
-        "The body has more than the {most} bytes allowed (files.max_bytes)."
-    ))
-}
-
-async fn read(mut payload: Payload, most: usize) -> Result<Vec<u8>, Problem> {
-    let begin = Instant::now();
-    let mut body = Vec::new();
-    loop {
-        // Whoever has gone without a word keeps no room.
-        let next = tokio::time::timeout(SILENCE, payload.next()).await;
-        let Some(chunk) = next.map_err(|_| Problem::new(ProblemType::IncompleteBody))? else {
-            break;
-        };
-        let chunk = chunk.map_err(|_| Problem::new(ProblemType::IncompleteBody))?;
-        if begin.elapsed() > LONGEST {
-            return Err(Problem::new(ProblemType::IncompleteBody));
-        }
-        if body.len() + chunk.len() > most {
-            return Err(too_large(most));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }

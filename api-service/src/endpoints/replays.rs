@@ -4,8 +4,8 @@ pub mod canary;
 pub mod resource;
 
 use super::{
-    request::{bad_parameter, parameters, unknown_parameter},
-    tasks::list::{decode_cursor, encode_cursor},
+    page::Page,
+    request::{parameters, unknown_parameter},
 };
 use crate::{
     app::{AppState, Endpoint},
@@ -30,7 +30,6 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-const DEFAULT_LIMIT: i64 = 50;
 /// Failed tasks that are named.
 const FAILURES: i64 = 10;
 
@@ -129,39 +128,24 @@ pub async fn list(
     _reader: Reader,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let most = i64::from(state.config.http.max_page.max(1));
-    let (mut below, mut limit) = (None, DEFAULT_LIMIT.min(most));
+    let mut page = Page::first(&state);
     for (name, value) in parameters(&request) {
         match name.as_str() {
-            "cursor" => {
-                let cursor = decode_cursor(&value)
-                    .ok_or_else(|| bad_parameter("cursor", "must be the next_cursor of a page"))?;
-                below = Some(cursor);
-            }
-            "limit" => {
-                let asked = value.parse().ok();
-                limit = asked
-                    .filter(|limit| (1..=most).contains(limit))
-                    .ok_or_else(|| {
-                        bad_parameter("limit", format!("must be 1 to {most} (http.max_page)"))
-                    })?;
-            }
+            other if page.take(other, &value)? => {}
             other => {
                 let flaw = unknown_parameter(other, &["cursor", "limit"]);
                 return Err(Problem::flaws(ProblemType::InvalidParameters, vec![flaw]));
             }
         }
     }
+    let (below, count) = (page.below, page.rows());
     let mut rows = state
         .pool
-        .run(move |connection| replays::list(connection, below, limit + 1))
+        .run(move |connection| replays::list(connection, below, count))
         .await?;
-    let size = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = rows.len() > size;
-    rows.truncate(size);
-    let last = rows.last().map(|row| row.id);
+    let next_cursor = page.cut(&mut rows, |row| row.id);
     Ok(HttpResponse::Ok().json(ReplayPage {
-        next_cursor: last.filter(|_| has_more).map(encode_cursor),
+        next_cursor,
         items: rows.into_iter().map(ReplayResource::from).collect(),
     }))
 }

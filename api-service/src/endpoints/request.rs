@@ -9,11 +9,20 @@ use actix_web::{
     dev::Payload,
     error::PayloadError,
     http::header,
-    web::{Bytes, Data, Query},
+    web::{self, Bytes, Data, Query},
 };
+use futures_util::StreamExt as _;
 use serde::{Deserialize, de::DeserializeOwned};
 use shared::fields::{self, FieldError};
-use std::{future::Future, pin::Pin};
+use std::{
+    future::Future,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+/// Between two pieces of a body, and for all of it.
+const SILENCE: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// A body that says it is JSON and is not empty; not parsed yet.
 #[derive(Debug)]
@@ -128,6 +137,37 @@ pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Prob
         error.line(),
         error.column()
     )))
+}
+
+/// A body that is not JSON, of at most so many bytes (`key` of the configuration).
+pub(super) async fn read_body(
+    mut payload: web::Payload,
+    most: usize,
+    key: &str,
+) -> Result<Vec<u8>, Problem> {
+    let begin = Instant::now();
+    let mut body = Vec::new();
+    loop {
+        // Whoever has gone without a word keeps nothing.
+        let next = tokio::time::timeout(SILENCE, payload.next()).await;
+        let Some(chunk) = next.map_err(|_| Problem::new(ProblemType::IncompleteBody))? else {
+            return Ok(body);
+        };
+        let chunk = chunk.map_err(|_| Problem::new(ProblemType::IncompleteBody))?;
+        if begin.elapsed() > LONGEST {
+            return Err(Problem::new(ProblemType::IncompleteBody));
+        }
+        if body.len() + chunk.len() > most {
+            return Err(body_too_large(most, key));
+        }
+        body.extend_from_slice(&chunk);
+    }
+}
+
+pub(super) fn body_too_large(most: usize, key: &str) -> Problem {
+    Problem::new(ProblemType::BodyTooLarge).detail(format!(
+        "The body has more than the {most} bytes allowed ({key})."
+    ))
 }
 
 /// The query's parameters, decoded, in their order.

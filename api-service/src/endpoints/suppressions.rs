@@ -4,8 +4,8 @@ pub mod resource;
 pub mod transfer;
 
 use super::{
+    page::Page,
     request::{JsonBody, bad_parameter, parameters, parse, unknown_parameter},
-    tasks::list::{decode_cursor, encode_cursor},
     terms::Time,
 };
 use crate::{
@@ -31,7 +31,6 @@ use shared::{
 use transfer::{export, import};
 use uuid::Uuid;
 
-const DEFAULT_LIMIT: i64 = 50;
 const LONGEST_DETAIL: usize = 500;
 
 pub fn configure(app: &mut ServiceConfig) {
@@ -120,8 +119,7 @@ pub async fn list(
     _reader: Reader,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let most = i64::from(state.config.http.max_page.max(1));
-    let (mut below, mut limit) = (None, DEFAULT_LIMIT.min(most));
+    let mut page = Page::first(&state);
     let mut filter = Filter::default();
     for (name, value) in parameters(&request) {
         match name.as_str() {
@@ -144,19 +142,7 @@ pub async fn list(
                 }
                 filter.reason = Some(value);
             }
-            "cursor" => {
-                let cursor = decode_cursor(&value)
-                    .ok_or_else(|| bad_parameter("cursor", "must be the next_cursor of a page"))?;
-                below = Some(cursor);
-            }
-            "limit" => {
-                let asked = value.parse().ok();
-                limit = asked
-                    .filter(|limit| (1..=most).contains(limit))
-                    .ok_or_else(|| {
-                        bad_parameter("limit", format!("must be 1 to {most} (http.max_page)"))
-                    })?;
-            }
+            other if page.take(other, &value)? => {}
             other => {
                 let known = ["address", "category", "reason", "cursor", "limit"];
                 let flaw = unknown_parameter(other, &known);
@@ -164,16 +150,14 @@ pub async fn list(
             }
         }
     }
+    let (below, count) = (page.below, page.rows());
     let mut rows = state
         .pool
-        .run(move |connection| suppressions::list(connection, &filter, below, limit + 1))
+        .run(move |connection| suppressions::list(connection, &filter, below, count))
         .await?;
-    let size = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = rows.len() > size;
-    rows.truncate(size);
-    let last = rows.last().map(|row| row.id);
+    let next_cursor = page.cut(&mut rows, |row| row.id);
     Ok(HttpResponse::Ok().json(SuppressionPage {
-        next_cursor: last.filter(|_| has_more).map(encode_cursor),
+        next_cursor,
         items: rows.into_iter().map(SuppressionResource::from).collect(),
     }))
 }

@@ -8,11 +8,9 @@ use crate::{
     auth::Reader,
     endpoints::{
         BASE,
+        page::Page,
         request::{bad_parameter, parameters, unknown_parameter},
-        tasks::{
-            list::{decode_cursor, encode_cursor},
-            resource::{Links, Timestamp},
-        },
+        tasks::resource::{Links, Timestamp},
     },
     problem::{Problem, ProblemSchema, ProblemType},
     queries::users::{self, Row},
@@ -24,8 +22,6 @@ use actix_web::{
 use serde::Serialize;
 use shared::{address::EmailAddress, task::TaskId};
 use uuid::Uuid;
-
-const DEFAULT_LIMIT: i64 = 50;
 
 pub fn configure(app: &mut ServiceConfig) {
     app.service(
@@ -127,8 +123,8 @@ pub async fn list(
     _reader: Reader,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let most = i64::from(state.config.http.max_page.max(1));
-    let (mut email, mut below, mut limit) = (None, None, DEFAULT_LIMIT.min(most));
+    let mut email = None;
+    let mut page = Page::first(&state);
     for (name, value) in parameters(&request) {
         match name.as_str() {
             "email" => {
@@ -136,35 +132,21 @@ pub async fn list(
                     .map_err(|error| bad_parameter("email", error.to_string()))?;
                 email = Some(address.canonical());
             }
-            "cursor" => {
-                let cursor = decode_cursor(&value)
-                    .ok_or_else(|| bad_parameter("cursor", "must be the next_cursor of a page"))?;
-                below = Some(cursor);
-            }
-            "limit" => {
-                let asked = value.parse().ok();
-                limit = asked
-                    .filter(|limit| (1..=most).contains(limit))
-                    .ok_or_else(|| {
-                        bad_parameter("limit", format!("must be 1 to {most} (http.max_page)"))
-                    })?;
-            }
+            other if page.take(other, &value)? => {}
             other => {
                 let flaw = unknown_parameter(other, &["email", "cursor", "limit"]);
                 return Err(Problem::flaws(ProblemType::InvalidParameters, vec![flaw]));
             }
         }
     }
+    let (below, count) = (page.below, page.rows());
     let mut rows = state
         .pool
-        .run(move |connection| users::list(connection, email.as_deref(), below, limit + 1))
+        .run(move |connection| users::list(connection, email.as_deref(), below, count))
         .await?;
-    let size = usize::try_from(limit).unwrap_or(usize::MAX);
-    let has_more = rows.len() > size;
-    rows.truncate(size);
-    let last = rows.last().map(|row| row.id);
+    let next_cursor = page.cut(&mut rows, |row| row.id);
     Ok(HttpResponse::Ok().json(UserPage {
-        next_cursor: last.filter(|_| has_more).map(encode_cursor),
+        next_cursor,
         items: rows.iter().map(UserResource::from).collect(),
     }))
 }

@@ -5,7 +5,7 @@
 
 pub mod ask;
 pub mod check;
-mod mail;
+pub(super) mod mail;
 pub mod show;
 pub(super) mod sources;
 

@@ -5,6 +5,7 @@ use shared::{
     fields::FieldError,
     files::FileId,
     kinds::KindInfo,
+    suppression,
     task::{OnWorkerLost, Priority, Queue, Status, TaskId},
 };
 use std::time::Duration;
@@ -55,6 +56,14 @@ impl TimeLimits {
 pub struct Refusal {
     pub code: &'static str,
     pub message: &'static str,
+}
+
+impl Refusal {
+    /// Of a mail to somebody who gets none.
+    pub const SUPPRESSED: Self = Self {
+        code: suppression::SUPPRESSED,
+        message: "the recipient gets no such mails (GET /suppressions says why); nothing was sent",
+    };
 }
 
 /// A task as it will be stored.

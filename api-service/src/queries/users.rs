@@ -22,15 +22,11 @@ use shared::{
     event,
     outbox::{self, OutboxRow},
     schema::users,
-    suppression::{About, SUPPRESSED, rows},
+    suppression::{About, rows},
 };
 use std::time::Duration;
 use uuid::Uuid;
 
-const SUPPRESSED_WELCOME: Refusal = Refusal {
-    code: SUPPRESSED,
-    message: "the recipient gets no such mails (GET /suppressions says why); nothing was sent",
-};
 const KNOWN: Refusal = Refusal {
     code: "user_exists",
     message: "somebody with this address has signed up before; nothing was sent",
@@ -155,7 +151,7 @@ fn create_within(
     for task in &mut new.welcome {
         task.refusal = match &row {
             Err(_) => Some(KNOWN),
-            Ok(_) => is_blocked.then_some(SUPPRESSED_WELCOME),
+            Ok(_) => is_blocked.then_some(Refusal::SUPPRESSED),
         };
     }
     if let Some(idempotency) = &mut new.idempotency {

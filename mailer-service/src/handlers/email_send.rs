@@ -11,7 +11,7 @@ use crate::{
 use shared::{
     address::EmailAddress,
     kinds::{EmailSend, EmailSent},
-    suppression::{About, SUPPRESSED},
+    suppression::{About, HARD_BOUNCES, SUPPRESSED},
     template::{Compiled, Rendered, Usage},
 };
 use std::sync::Arc;
@@ -135,9 +135,6 @@ fn describe(error: &SendError) -> String {
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
-
-/// There is no such mailbox, or it is no more (RFC 3463, 3.2). Everything else may pass, or is about the mail or us.
-const HARD_BOUNCES: [&str; 3] = ["5.1.1", "5.1.10", "5.2.1"];
 
 pub(super) fn verdict(error: &SendError, recipient: Option<&EmailAddress>) -> TaskError {
     let mut failure = Failure::new(error.code, describe(error));

@@ -21,16 +21,10 @@ use shared::{
     address::EmailAddress,
     fields::FieldError,
     kinds::{self, EmailSend, Kind},
-    suppression::{self, About},
+    suppression::About,
     task::{OnWorkerLost, Status, TaskId},
 };
 use std::collections::HashSet;
-
-/// A task that would send a mail to somebody who gets none.
-const REFUSAL: Refusal = Refusal {
-    code: suppression::SUPPRESSED,
-    message: "the recipient gets no such mails (GET /suppressions says why); nothing was sent",
-};
 
 /// The tasks of an accepted mail.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -259,7 +253,7 @@ impl Accepted {
         copies
             .into_iter()
             .map(|(id, mail)| {
-                let refusal = suppressed.contains(&id).then_some(REFUSAL);
+                let refusal = suppressed.contains(&id).then_some(Refusal::SUPPRESSED);
                 // What is to be removed at the end is not stored where that is now.
                 let mail = if refusal.is_some() && content_ttl_s == Some(0) {
                     mail.without_content()

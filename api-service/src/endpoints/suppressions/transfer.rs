@@ -4,7 +4,10 @@ use super::resource::SuppressionResource;
 use crate::{
     app::AppState,
     auth::{Caller, Operator, Reader},
-    endpoints::{request::parameters, request::unknown_parameter, terms::parse_time},
+    endpoints::{
+        request::{parameters, read_body, unknown_parameter},
+        terms::parse_time,
+    },
     problem::{Problem, ProblemSchema, ProblemType},
     queries::suppressions::{self, Filter},
 };
@@ -81,7 +84,12 @@ pub async fn import(
         return Err(Problem::new(ProblemType::UnsupportedMediaType)
             .detail("The Content-Type must be text/csv."));
     }
-    let body = read(payload, state.config.mail.max_import_bytes).await?;
+    let body = read_body(
+        payload,
+        state.config.mail.max_import_bytes,
+        "mail.max_import_bytes",
+    )
+    .await?;
     let mut reader = ReaderBuilder::new()
         .flexible(true)
         .trim(csv::Trim::All)
@@ -114,20 +122,6 @@ pub async fn import(
         .run(move |connection| suppressions::note_import(connection, stored, &caller))
         .await?;
     Ok(HttpResponse::Ok().json(outcome))
-}
-
-async fn read(mut payload: Payload, most: usize) -> Result<Vec<u8>, Problem> {
-    let mut body = Vec::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|_| Problem::new(ProblemType::IncompleteBody))?;
-        if body.len() + chunk.len() > most {
-            return Err(Problem::new(ProblemType::BodyTooLarge).detail(format!(
-                "The body has more than the {most} bytes allowed (mail.max_import_bytes); send it in parts."
-            )));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 async fn store(

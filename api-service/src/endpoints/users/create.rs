@@ -11,6 +11,7 @@ use crate::{
         submit::{IdempotencyKey, answered, reserve},
         verifications::{
             ask::check_locale,
+            mail::template,
             not_configured,
             sources::{client_of, is_open, sources},
         },
@@ -200,14 +201,7 @@ fn welcome(
     let Some(from) = &state.defaults.from else {
         return Err(not_configured("mail.default_from"));
     };
-    let Some(published) = state.defaults.templates.find(name) else {
-        return Err(if state.templates.are_known() {
-            not_configured(&format!("a published template named {name}"))
-        } else {
-            Problem::new(ProblemType::DatabaseUnavailable)
-                .detail("The templates could not be read yet.")
-        });
-    };
+    let published = template(state, name)?;
     let username = asked.username.trim();
     let product = match (&state.config.mail.product, &from.name) {
         (product, _) if !product.is_empty() => product.as_str(),

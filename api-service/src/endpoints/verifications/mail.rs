@@ -14,9 +14,25 @@ use shared::{
     category::Category,
     kinds::{self, EmailCode, Kind, email_code},
     task::{OnWorkerLost, Priority, TaskId},
+    template::Published,
     verification::Form,
 };
 use uuid::Uuid;
+
+/// The template of that name, as configured, and a sender.
+pub(in crate::endpoints) fn template(state: &AppState, name: &str) -> Result<Published, Problem> {
+    if state.defaults.from.is_none() {
+        return Err(not_configured("mail.default_from"));
+    }
+    state.defaults.templates.find(name).ok_or_else(|| {
+        if state.templates.are_known() {
+            not_configured(&format!("a published template named {name}"))
+        } else {
+            Problem::new(ProblemType::DatabaseUnavailable)
+                .detail("The templates could not be read yet.")
+        }
+    })
+}
 
 /// What the mail is made of.
 pub(super) struct Mail {
@@ -34,18 +50,7 @@ impl Mail {
             Form::Link => &policy.link_template,
             _ => &policy.code_template,
         };
-        let found = state.defaults.templates.find(name);
-        let Some(published) = found else {
-            return Err(if state.templates.are_known() {
-                not_configured(&format!("a published template named {name}"))
-            } else {
-                Problem::new(ProblemType::DatabaseUnavailable)
-                    .detail("The templates could not be read yet.")
-            });
-        };
-        if state.defaults.from.is_none() {
-            return Err(not_configured("mail.default_from"));
-        }
+        let published = template(state, name)?;
         let mut variables = Map::new();
         variables.insert("minutes".into(), json!(policy.ttl_s.div_ceil(60)));
         let product = &state.config.mail.product;

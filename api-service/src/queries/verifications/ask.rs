@@ -16,16 +16,12 @@ use shared::{
     category::Category,
     config::Verification as Policy,
     schema::verifications,
-    suppression::{About, SUPPRESSED, rows},
+    suppression::{About, rows},
     verification::Form,
 };
 use std::time::Duration;
 use uuid::Uuid;
 
-const REFUSED: Refusal = Refusal {
-    code: SUPPRESSED,
-    message: "the recipient gets no such mails (GET /suppressions says why); nothing was sent",
-};
 const THROTTLED: Refusal = Refusal {
     code: "recipient_throttled",
     message: "the recipient has been sent as many codes as there may be; nothing was sent",
@@ -303,7 +299,7 @@ fn suppression(connection: &mut PgConnection, ask: &Ask<'_>) -> QueryResult<Opti
     };
     let found = rows::blocking(connection, ask.forms)?;
     let is_blocked = found.iter().any(|row| row.concerns(about));
-    Ok(is_blocked.then_some(REFUSED))
+    Ok(is_blocked.then_some(Refusal::SUPPRESSED))
 }
 
 /// The mail that is made now.
