@@ -3,10 +3,12 @@
 mod ask;
 mod check;
 mod clean;
+mod limits;
 
-pub use ask::{Ask, Asked, Throttled, ask, count_sources};
+pub use ask::{Ask, Asked, ask};
 pub use check::{Checked, check, disown};
 pub use clean::clean;
+pub use limits::{Throttled, count_sources};
 
 use chrono::{DateTime, Utc};
 use diesel::{
